@@ -1,0 +1,69 @@
+# heed: `make` lists the targets.
+SCORE   ?= bahdanau# an attention score: a file in configs/score/
+DECODER ?= luong# the wiring: a file in configs/decoder/
+DATA    ?= grammar# the corpus: a file in configs/data/
+SEED    ?= 1# of weights, batches and dropout
+RUN     ?=# a run directory; train makes runs/<data>/<experiment>/<score>/seed<SEED> without it
+ARGS    ?=# any Hydra overrides, such as "training.max_epochs=5 search=greedy"
+
+PYTHON  ?= python3.11
+BIN     := .venv/bin
+VENV    := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train evaluate translate scores tensorboard data test test-all lint format clean
+
+help: ## list the targets and variables
+	@echo 'Targets:'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
+	@echo 'Variables, as in `make train SCORE=general`:'
+	@sed -n 's/^\([A-Z]*\) *?= *\([a-z0-9]*\)# \(.*\)/  \1|\3|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s%s\n", $$1, $$2, $$3 ? " (" $$3 ")" : ""}'
+
+$(VENV): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'heed needs Python 3.11 or later: make PYTHON=...'; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV) ## set up .venv; every target does it where needed
+
+train: $(VENV) ## train a run, or go on with it, then evaluate it: SCORE DECODER DATA SEED RUN ARGS
+	@$(BIN)/python scripts/train.py score=$(SCORE) decoder=$(DECODER) data=$(DATA) seed=$(SEED) $(if $(RUN),run=$(RUN)) $(ARGS)
+
+evaluate: $(VENV) need-run ## translate a split of a run's corpus and report BLEU, chrF2, TER: RUN ARGS
+	@$(BIN)/python scripts/evaluate.py run=$(RUN) $(ARGS)
+
+translate: $(VENV) need-run ## translate standard input line by line, or at a prompt: RUN ARGS
+	@$(BIN)/python scripts/translate.py run=$(RUN) $(ARGS)
+
+scores: $(VENV) ## list the attention scores: equation, reference, parameters
+	@$(BIN)/python scripts/scores.py
+
+tensorboard: $(VENV) ## watch all runs in a browser: RUN for one
+	$(BIN)/tensorboard --logdir $(or $(RUN),runs) $(ARGS)
+
+data: $(VENV) ## prepare a corpus; train does it by itself: DATA ARGS
+	@$(BIN)/python scripts/prepare.py data=$(DATA) $(ARGS)
+
+test: $(VENV) ## the fast tests: ARGS goes to pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+
+test-all: $(VENV) ## all tests, also those of minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m '' $(ARGS)
+
+lint: $(VENV) ## style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV) ## bring the code into shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove caches and prepared corpora; runs and .venv stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis data/*-*-*-* data/.preparing-*
+	find src scripts tests -name __pycache__ -type d -exec rm -rf {} +
+
+.PHONY: need-run
+need-run:
+	@[ -n "$(RUN)" ] || { echo 'error: name the run, as in make evaluate RUN=runs/grammar/luong/bahdanau/seed1'; exit 2; }

@@ -1,0 +1,230 @@
+"""What the scripts do, each a function of its configuration."""
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from torch import nn
+
+from heed.build import (
+    build_corpus,
+    build_model,
+    build_tokenizer_settings,
+    build_trainer,
+    component,
+    load_run,
+)
+from heed.cli import CONFIGS
+from heed.config import EvaluateConfig, PrepareConfig, TrainConfig, TranslateConfig
+from heed.data.corpus import Corpus
+from heed.data.prepare import Prepared
+from heed.data.prepare import prepare as prepare_corpus
+from heed.data.reading import decode_lines
+from heed.device import autocast, keep_freed_memory, pick_device
+from heed.evaluation.heatmap import terminal_heatmap
+from heed.evaluation.report import write_evaluation
+from heed.model import Seq2Seq
+from heed.run import Run, default_path
+from heed.score import Score
+from heed.search.translator import Translation, Translator
+from heed.text.pair import Tokenizers
+
+
+def prepare(config: PrepareConfig) -> Prepared:
+    """Makes or finds the prepared corpus, prints where it is and how many pairs it holds."""
+    settings = build_tokenizer_settings(config.tokenizer)
+    prepared = prepare_corpus(build_corpus(config.data), settings, Path(config.data_dir), config.max_length)
+    print(f"{prepared.directory}: " + ", ".join(f"{s} {n['kept']:,}" for s, n in prepared.stats.items()))
+    return prepared
+
+
+def train(config: TrainConfig, path: str | None) -> None:
+    """Trains the run to its end and evaluates it; or saves at an interruption and exits with status 130."""
+    pick_device(config.device)
+    resolve_split(build_corpus(config.data), config.test_split)
+    run = Run(path or default_path(config.names, config.seed))
+    run.check(config)
+    joint = build_tokenizer_settings(config.tokenizer).joint
+    build_model(config, (8, 8), joint)  # parts that do not fit are told before the corpus is prepared
+    prepared = prepare(config)
+    run.claim(config, prepared.directory)
+    keep_freed_memory()
+    trainer = build_trainer(config, prepared, run)
+    print(
+        f"{run.path}: {num_parameters(trainer.model):,} parameters, {trainer.total_steps:,} steps, at step {trainer.step:,}"
+    )
+    start = time.perf_counter()
+    if not trainer.train():
+        trainer.monitor.close()
+        print(f"interrupted at step {trainer.step:,} and saved; the same command goes on from there")
+        sys.exit(130)
+    print(f"trained {trainer.step:,} steps; {time.perf_counter() - start:.0f} s since the last start")
+    scores = evaluate(
+        EvaluateConfig(
+            str(run.path), "best", config.test_split, config.search, config.metrics, config.device
+        ),
+        config.names["search"],
+    )
+    trainer.monitor.hparams(
+        hparams(config), {f"test/{name}": scores[name]["score"] for name in ("bleu", "chrf", "ter")}
+    )
+    trainer.monitor.close()
+
+
+def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
+    """Translates a split, writes `eval/<split>-<search>/` into the (first) run, prints the metrics; returns `scores.json`."""
+    models, tokenizers, trained = load_runs(config.run, config.checkpoint)
+    corpus, device = build_corpus(trained.data), pick_device(config.device)
+    split = resolve_split(corpus, config.split)
+    sources, references = map(list, zip(*corpus.pairs(split), strict=True))
+    paths = as_list(config.run)
+    ensemble = f"-ensemble{len(paths)}" if len(paths) > 1 else ""
+    directory = Path(paths[0]) / "eval" / f"{split}-{search_name}{ensemble}"
+    precision = autocast(trained.training.precision, device)
+    translator = Translator(
+        [model.to(device) for model in models], tokenizers, config.search, device, precision
+    )
+    start = time.perf_counter()
+    translations = translator.translate(sources, progress=sys.stderr.isatty())
+    scores = write_evaluation(
+        directory,
+        sources=sources,
+        references=references,
+        translations=translations,
+        **asdict(config.metrics),
+        seconds=time.perf_counter() - start,
+        info={
+            "title": f"{split} by {', '.join(paths)}",
+            "command": shlex.join(sys.argv),
+            "runs": paths,
+            "checkpoint": config.checkpoint,
+            "names": trained.names,
+            "precision": trained.training.precision,
+            "search": asdict(config.search),
+        },
+    )
+    print(summary(scores, directory))
+    return scores
+
+
+def translate(config: TranslateConfig) -> None:
+    """Standard input to standard output, one line for each; on a terminal, a prompt that also draws the alignment."""
+    models, tokenizers, trained = load_runs(config.run, config.checkpoint)
+    device = pick_device(config.device)
+    precision = autocast(trained.training.precision, device)
+    translator = Translator(
+        [model.to(device) for model in models], tokenizers, config.search, device, precision
+    )
+    if sys.stdin.isatty():
+        prompt(translator, config.scores)
+        return
+    lines = decode_lines(sys.stdin.buffer, "standard input")
+    try:
+        for best in translator.stream(lines, config.buffer):
+            sys.stdout.buffer.write((one_line(best, config.scores) + "\n").encode())
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:  # whoever reads has had enough, as in `| head`
+        sys.stderr.close()
+
+
+def prompt(translator: Translator, scores: bool) -> None:
+    """Asks for lines until the end of input; translates and draws each."""
+    while True:
+        try:
+            line = input("> ")
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        best = translator.translate([line])[0]
+        print(one_line(best, scores).replace("\t", "\n" if not scores else "\t"))
+        print(terminal_heatmap(best[0].pieces, best[0].src_pieces, best[0].alignment))
+
+
+def one_line(best: Sequence[Translation], scores: bool) -> str:
+    """The n-best translations of a line, separated by tabs, each after its log-probability and a tab if `scores`."""
+    cells = ([f"{one.log_prob:.4f}", one.text] if scores else [one.text] for one in best)
+    return "\t".join(cell.replace("\t", " ") for row in cells for cell in row)
+
+
+def load_runs(runs: Any, checkpoint: str) -> tuple[list[Seq2Seq], Tokenizers, TrainConfig]:
+    """The models of one run or several, which must share their tokenizers, and the first one's configuration."""
+    paths = as_list(runs)
+    loaded = [load_run(path, checkpoint) for path in paths]
+    first = tokenizer_files(paths[0])
+    for path in paths[1:]:
+        if tokenizer_files(path) != first:
+            raise ValueError(
+                f"{path} and {paths[0]} have different tokenizers: an ensemble needs one vocabulary"
+            )
+    return [model for model, _, _ in loaded], loaded[0][1], loaded[0][2]
+
+
+def resolve_split(corpus: Corpus, split: str) -> str:
+    """The name of a split; `test` is the first test split where none has that name. `ValueError` lists what there is."""
+    splits = corpus.splits()
+    if split == "test" and split not in splits:
+        split = next((name for name in splits if name not in ("train", "val")), split)
+    if split not in splits:
+        raise ValueError(f"there is no split {split!r}: the corpus has {', '.join(splits)}")
+    return split
+
+
+def as_list(runs: Any) -> list[str]:
+    """One run or several, as a list of paths."""
+    paths = [str(run) for run in runs] if isinstance(runs, list | tuple) else [str(runs)]
+    if not paths:
+        raise ValueError("run is an empty list: name at least one run directory")
+    return paths
+
+
+def tokenizer_files(path: str) -> dict[str, bytes]:
+    """Contents by name."""
+    return {file.name: file.read_bytes() for file in Path(path).glob("tokenizer*.model")}
+
+
+def summary(scores: dict[str, Any], directory: Path) -> str:
+    """What a command prints at its end: each metric with its interval and signature, and where the report is."""
+    lines = []
+    for key, name in (("bleu", "BLEU"), ("chrf", "chrF2"), ("ter", "TER")):
+        found = scores[key]
+        interval = "" if found["low"] is None else f" (95 %: {found['low']:.2f} to {found['high']:.2f})"
+        lines.append(f"{name:5} {found['score']:6.2f}{interval}  {found['signature']}")
+    return "\n".join([*lines, f"report: {directory / 'report.md'}"])
+
+
+def hparams(config: TrainConfig) -> dict[str, Any]:
+    """The choices and settings that TensorBoard's table sorts runs by."""
+    flat = {
+        f"{group}.{key}": value
+        for group in ("model", "training")
+        for key, value in asdict(getattr(config, group)).items()
+    }
+    plain = {key: value for key, value in flat.items() if isinstance(value, bool | int | float | str)}
+    return {**config.names, "seed": config.seed, **plain}
+
+
+def num_parameters(module: nn.Module) -> int:
+    """How many numbers it learns; shared ones count once."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def list_scores() -> None:
+    """Prints each score in configs/score/: its name, equation, reference, and parameters where query and key have size 512."""
+    for path in sorted((CONFIGS / "score").glob("*.yaml")):
+        config: Any = OmegaConf.to_container(OmegaConf.load(path))
+        alias = next(iter(config.get("defaults", [])), None)
+        if alias:
+            print(f"{path.stem:11} alias of {alias}")
+            continue
+        score = component("score", config, Score, query_dim=512, key_dim=512)
+        sizes = ", ".join(
+            f"{name} {'×'.join(map(str, p.shape)) or 'scalar'}" for name, p in score.named_parameters()
+        )
+        print(
+            f"{path.stem:11} {score.equation}\n{'':11} {score.reference}\n{'':11} parameters: {sizes or 'none'}"
+        )

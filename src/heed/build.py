@@ -1,0 +1,183 @@
+"""Configuration to objects: the only place that resolves a `_target_`."""
+
+import hashlib
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import make_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from hydra.utils import get_class
+from torch import nn
+
+from heed.config import TrainConfig, typed
+from heed.data.batches import Batches
+from heed.data.corpus import Corpus
+from heed.data.prepare import Prepared
+from heed.device import autocast, pick_device
+from heed.model import Attention, Bridge, Decoder, Encoder, Seq2Seq
+from heed.run import Run
+from heed.score import Score
+from heed.text import TokenizerSettings, Word
+from heed.text.pair import Tokenizers, load_pair
+from heed.training.checkpoint import load_weights
+from heed.training.trainer import Trainer
+from heed.training.validation import Validator
+
+T = TypeVar("T")
+EMBEDDING_STD = 0.1
+
+
+def component(group: str, config: Mapping[str, Any], interface: type[T], **given: Any) -> T:
+    """Makes the object that `config` describes: `_target_`, a subclass of `interface`, called with `given` and the other keys.
+
+    `ValueError` names a target that is missing, cannot be imported or is no such subclass, and a key that its class
+    does not take or whose value has the wrong type.
+    """
+    keys = {key: value for key, value in config.items() if key != "_target_"}
+    target = config.get("_target_")
+    try:
+        cls = get_class(str(target))
+    except Exception as error:
+        raise ValueError(f"{group}._target_ is {target!r}, which cannot be imported: {error}") from None
+    if not issubclass(cls, interface):
+        raise ValueError(f"{group}._target_ is {target!r}: it must be a subclass of {interface.__name__}")
+    accepted = {
+        name: parameter
+        for name, parameter in inspect.signature(cls, eval_str=True).parameters.items()
+        if name not in given
+    }
+    unknown = sorted(set(keys) - set(accepted))
+    if unknown:
+        raise ValueError(
+            f"{group} has no key {', '.join(unknown)}: {cls.__name__} takes {', '.join(accepted) or 'none'}"
+        )
+    missing = [n for n, p in accepted.items() if p.default is inspect.Parameter.empty and n not in keys]
+    if missing:
+        raise ValueError(f"{group} lacks {', '.join(missing)}, which {cls.__name__} needs")
+    types = {name: accepted[name].annotation for name in keys}
+    schema = make_dataclass(group, types.items())
+    values = typed(schema, dict(keys), group)
+    return cls(**given, **{name: getattr(values, name) for name in keys})  # type: ignore[no-any-return]
+
+
+def build_corpus(config: Mapping[str, Any]) -> Corpus:
+    """The corpus of `configs/data/*.yaml`."""
+    return component("data", config, Corpus)  # type: ignore[type-abstract]
+
+
+def build_tokenizer_settings(config: Mapping[str, Any]) -> TokenizerSettings:
+    """The recipe of `configs/tokenizer/*.yaml`."""
+    return component("tokenizer", config, TokenizerSettings)  # type: ignore[type-abstract]
+
+
+@contextmanager
+def forked(seed: int, name: str) -> Iterator[None]:
+    """Random numbers of a component's own, from the seed and its name: none depends on what else is built, or on how it is drawn."""
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int.from_bytes(digest[:7], "big"))
+        yield
+
+
+def build_model(config: TrainConfig, vocabularies: tuple[int, int], joint: bool) -> Seq2Seq:
+    """The model, initialised: two configurations that differ in the score alone give bit-identical other parameters.
+
+    `vocabularies`: sizes of the source's and the target's; `joint`: whether they are one and the same.
+    """
+    settings, seed = config.model, config.seed
+    if settings.tie == "three" and not joint:
+        raise ValueError(
+            "model.tie=three shares one embedding between source and target, so both need one vocabulary: "
+            "set tokenizer.joint=true or model.tie=two"
+        )
+    with forked(seed, "encoder"):
+        encoder = Encoder(
+            settings.cell,
+            settings.embedding_dim,
+            settings.encoder_dim,
+            settings.encoder_layers,
+            settings.bidirectional,
+            settings.dropout,
+        )
+    with forked(seed, "score"):
+        score = component(
+            "score", config.score, Score, query_dim=settings.decoder_dim, key_dim=encoder.state_dim
+        )
+    with forked(seed, "decoder"):
+        decoder = component(
+            "decoder",
+            config.decoder,
+            Decoder,  # type: ignore[type-abstract]
+            attention=Attention(score),
+            embedding_dim=settings.embedding_dim,
+            hidden_dim=settings.decoder_dim,
+            dropout=settings.dropout,
+            cell=settings.cell,
+            num_layers=settings.decoder_layers,
+        )
+    with forked(seed, "bridge"):
+        bridge = Bridge(encoder.state_dim, decoder.state_dims)
+    with forked(seed, "src_embedding"):
+        src_embedding = _embedding(vocabularies[0], settings.embedding_dim)
+    with forked(seed, "tgt_embedding"):
+        tgt_embedding = _embedding(vocabularies[1], settings.embedding_dim)
+    with forked(seed, "output"):
+        output = nn.Linear(settings.embedding_dim, vocabularies[1])
+        nn.init.normal_(output.weight, std=EMBEDDING_STD)
+        nn.init.zeros_(output.bias)
+    if settings.tie == "three":
+        src_embedding = tgt_embedding
+    if settings.tie in ("two", "three"):
+        output.weight = tgt_embedding.weight
+    return Seq2Seq(src_embedding, tgt_embedding, encoder, bridge, decoder, output, settings.dropout)
+
+
+def _embedding(num: int, dim: int) -> nn.Embedding:
+    embedding = nn.Embedding(num, dim)
+    nn.init.normal_(embedding.weight, std=EMBEDDING_STD)
+    return embedding
+
+
+@torch.no_grad()
+def load_vectors(model: Seq2Seq, settings: TokenizerSettings, tokenizers: Tokenizers) -> None:
+    """Overwrites the embeddings of the words for which `tokenizer.vectors` names pretrained ones."""
+    if not isinstance(settings, Word):
+        return
+    for embedding, tokenizer in zip((model.src_embedding, model.tgt_embedding), tokenizers, strict=True):
+        found = settings.pretrained(tokenizer, embedding.embedding_dim)
+        if found is not None:
+            ids, vectors = found
+            embedding.weight[ids] = vectors
+
+
+def build_trainer(config: TrainConfig, prepared: Prepared, run: Run) -> Trainer:
+    """The training loop of a run over a prepared corpus, at the run's last checkpoint if it has one."""
+    device = pick_device(config.device)
+    precision = autocast(config.training.precision, device)
+    tokenizers, budget = prepared.tokenizers, config.training.batch_tokens
+    model = build_model(config, (len(tokenizers.src), len(tokenizers.tgt)), tokenizers.joint)
+    load_vectors(model, build_tokenizer_settings(config.tokenizer), tokenizers)
+    validator = Validator(
+        Batches(prepared.pairs("val"), 4 * budget, config.seed, shuffle=False),
+        prepared.text("val"),
+        tokenizers,
+        {"tokenize": config.metrics.tokenize, "lowercase": config.metrics.lowercase},
+        config.training.num_samples,
+        device,
+        precision,
+    )
+    batches = Batches(prepared.pairs("train"), budget, config.seed)
+    return Trainer(model, batches, validator, config.training, run, config.seed, device, precision)
+
+
+def load_run(path: str | Path, checkpoint: str) -> tuple[Seq2Seq, Tokenizers, TrainConfig]:
+    """The model of a run with the weights of a checkpoint (`best`, `last`, or a kept `step-…`), its tokenizers and configuration."""
+    run = Run(path)
+    config = run.config()
+    tokenizers = load_pair(build_tokenizer_settings(config.tokenizer), run.path)
+    model = build_model(config, (len(tokenizers.src), len(tokenizers.tgt)), tokenizers.joint)
+    load_weights(model, run.checkpoints, checkpoint)
+    return model, tokenizers, config

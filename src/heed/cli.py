@@ -1,0 +1,54 @@
+"""What the scripts share: Hydra around a function, plain errors, messages on standard error."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+# Before torch is loaded: on a machine that does other work too, threads that spin while they wait for each other
+# made training six times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Makes a command of a function of its composed configuration.
+
+    A mistake of the user's (`ValueError`, `OSError`, `FloatingPointError`) is told in one line, with exit status 2;
+    HYDRA_FULL_ERROR=1 shows where it came from.
+    """
+
+    def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        def run(config: DictConfig) -> None:
+            logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+            warnings.formatwarning = lambda message, *_, **__: str(message)  # type: ignore[assignment]
+            logging.captureWarnings(True)
+            OmegaConf.set_struct(config, False)  # from here on it is the typed schema that refuses unknown keys
+            try:
+                function(config)
+            except (ValueError, OSError, FloatingPointError) as error:
+                if os.environ.get("HYDRA_FULL_ERROR"):
+                    raise
+                print(f"error: {error}", file=sys.stderr)
+                sys.exit(2)
+
+        return hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(run)
+
+    return decorate
+
+
+def choices(config: DictConfig) -> dict[str, str]:
+    """The name of the YAML that each group of the configuration came from; a score without one goes by its class."""
+    chosen = HydraConfig.get().runtime.choices
+    names = {group: str(name) for group, name in chosen.items() if not group.startswith("hydra/") and name}
+    if "score" in config and "score" not in names:
+        names["score"] = str(config.score.get("_target_")).rpartition(".")[2].lower()
+    return names

@@ -1,0 +1,175 @@
+"""The typed schema of a configuration: an unknown key, a wrong type or an impossible value is an error that says which."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from heed.search.beam import SearchSettings
+
+
+def require_one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises `ValueError` that lists what there is."""
+    if value not in choices:
+        raise ValueError(f"{key} is {value!r}: choose one of {', '.join(choices)}")
+
+
+def require_between(key: str, value: float, low: float, high: float) -> None:
+    """Raises `ValueError` unless low <= value < high."""
+    if not low <= value < high:
+        raise ValueError(f"{key} is {value}: it must be at least {low} and below {high}")
+
+
+@dataclass
+class ModelSettings:
+    """Sizes and kinds of the model, apart from score and wiring (`configs/model/`)."""
+
+    cell: str
+    embedding_dim: int
+    encoder_dim: int
+    encoder_layers: int
+    bidirectional: bool
+    decoder_dim: int
+    decoder_layers: int
+    dropout: float
+    tie: str
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        require_one_of("model.cell", self.cell, ("gru", "lstm"))
+        require_one_of("model.tie", self.tie, ("none", "two", "three"))
+        require_between("model.dropout", self.dropout, 0, 1)
+        for key in ("embedding_dim", "encoder_dim", "encoder_layers", "decoder_dim", "decoder_layers"):
+            require_between(f"model.{key}", getattr(self, key), 1, float("inf"))
+
+
+@dataclass
+class TrainingSettings:
+    """The training loop (`configs/training/`)."""
+
+    max_epochs: int
+    max_steps: int | None
+    batch_tokens: int
+    accumulate: int
+    label_smoothing: float
+    optimizer: str
+    learning_rate: float
+    betas: tuple[float, float]
+    weight_decay: float
+    schedule: str
+    warmup_steps: int
+    clip_norm: float
+    ema_decay: float
+    precision: str
+    validate_every: int | None
+    save_every: int | None
+    keep: int
+    log_every: int
+    monitor: str
+    patience: int | None
+    max_bad_steps: int
+    num_samples: int
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        require_one_of("training.optimizer", self.optimizer, ("adam", "adamw"))
+        require_one_of("training.schedule", self.schedule, ("constant", "inverse_sqrt", "cosine", "plateau"))
+        require_one_of("training.precision", self.precision, ("auto", "fp32", "bf16"))
+        require_one_of("training.monitor", self.monitor, ("bleu", "loss"))
+        require_between("training.label_smoothing", self.label_smoothing, 0, 1)
+        require_between("training.ema_decay", self.ema_decay, 0, 1)
+        require_between("training.clip_norm", self.clip_norm, 1e-9, float("inf"))
+        require_between("training.learning_rate", self.learning_rate, 0, float("inf"))
+        for key in ("max_epochs", "batch_tokens", "accumulate", "log_every", "max_bad_steps"):
+            require_between(f"training.{key}", getattr(self, key), 1, float("inf"))
+        for key in ("max_steps", "validate_every", "save_every", "patience"):
+            if getattr(self, key) is not None:
+                require_between(f"training.{key}", getattr(self, key), 1, float("inf"))
+        for key in ("warmup_steps", "keep", "num_samples"):
+            require_between(f"training.{key}", getattr(self, key), 0, float("inf"))
+
+
+@dataclass
+class MetricSettings:
+    """How hypotheses are compared with references; see sacrebleu's documentation."""
+
+    tokenize: str = "13a"
+    lowercase: bool = False
+    bootstrap: int = 1000
+
+
+@dataclass
+class PrepareConfig:
+    """`scripts/prepare.py`: a corpus made ready."""
+
+    data: dict[str, Any]
+    tokenizer: dict[str, Any]
+    max_length: int
+    data_dir: str
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        require_between("max_length", self.max_length, 1, float("inf"))
+
+
+@dataclass
+class TrainConfig(PrepareConfig):
+    """`scripts/train.py`: everything that decides what a run becomes."""
+
+    score: dict[str, Any]
+    decoder: dict[str, Any]
+    model: ModelSettings
+    training: TrainingSettings
+    search: SearchSettings  # of the evaluation after training; validation is greedy
+    metrics: MetricSettings
+    test_split: str
+    device: str
+    seed: int
+    names: dict[str, str] = field(default_factory=dict)  # which YAML each group came from, for reports
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        super().__post_init__()
+        require_between("seed", self.seed, 0, 2**31)
+
+
+@dataclass
+class TranslateConfig:
+    """`scripts/translate.py`."""
+
+    run: Any  # a run directory, or a list of them: an ensemble
+    checkpoint: str
+    search: SearchSettings
+    device: str
+    buffer: int
+    scores: bool
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        require_between("buffer", self.buffer, 1, float("inf"))
+
+
+@dataclass
+class EvaluateConfig:
+    """`scripts/evaluate.py`."""
+
+    run: Any
+    checkpoint: str
+    split: str
+    search: SearchSettings
+    metrics: MetricSettings
+    device: str
+
+
+def typed(schema: type, config: DictConfig | dict[str, Any], group: str = "") -> Any:
+    """The configuration (of `group`) as an object of `schema`. `ValueError` names an unknown, missing or ill-typed key."""
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), config)
+        missing = OmegaConf.missing_keys(merged)
+        if missing:
+            raise ValueError(f"missing: give a value for {', '.join(sorted(missing))}")
+        return OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        key = ".".join(filter(None, (group, getattr(error, "full_key", None))))
+        raise ValueError(f"configuration key {key}: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,8 @@
+"""Corpora, the binary store they are encoded into, and batches (`heed.data.batches`, which needs torch)."""
+
+from heed.data.corpus import Corpus
+from heed.data.files import Files
+from heed.data.multi30k import Multi30k
+from heed.data.tsv import Tsv
+
+__all__ = ["Corpus", "Files", "Multi30k", "Tsv"]

@@ -1,0 +1,71 @@
+"""Downloads that show progress, go on where they stopped, and are checked."""
+
+import logging
+import os
+from pathlib import Path
+
+import requests
+from tqdm import tqdm
+
+from heed.data.reading import sha256
+
+ATTEMPTS = 3
+TIMEOUT = 30  # seconds without a byte
+CHUNK = 1 << 13  # bytes; when the connection breaks, less than this is fetched twice
+log = logging.getLogger(__name__)
+
+
+def download(url: str, path: Path, digest: str | None) -> None:
+    """Fetches `url` into the file `path`, which is complete and checked or absent.
+
+    The bytes gather in `<path>.part`; what an interrupted run left there is not fetched again.
+    `digest` is the SHA-256 wanted; None takes the file as it is and logs its hash.
+
+    Raises:
+        ValueError: no server, no such file there, or the wrong hash (what was fetched is then removed).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _fetch(url, part)
+            break
+        except requests.RequestException as error:
+            if attempt == ATTEMPTS or isinstance(error, requests.HTTPError):
+                advice = f"run the command again to go on, or put the file at {path} yourself"
+                raise ValueError(f"{url}: download failed ({error}); {advice}") from error
+    found = sha256(part)
+    if digest is None:
+        log.info("%s: no hash is known for this file; got SHA-256 %s", url, found)
+    elif found != digest:
+        part.unlink()
+        advice = "it was removed; run again, or download it by hand if the source has changed"
+        raise ValueError(f"{url}: SHA-256 is {found}, expected {digest}; {advice}")
+    os.replace(part, path)
+
+
+def _fetch(url: str, part: Path) -> None:
+    """Appends to `part` what is missing; starts anew where the server cannot send the rest alone."""
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity"}  # the file's own bytes: ranges and hashes count them
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        if response.status_code == requests.codes.requested_range_not_satisfiable:
+            part.unlink()  # whole or too long, which cannot be told without the hash: fetch it afresh
+            raise requests.ConnectionError("nothing to go on from")
+        response.raise_for_status()
+        resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-") and have > 0
+        start = have if resumed else 0
+        total = int(response.headers.get("Content-Length", 0)) + start
+        label = f"downloading {part.stem}"
+        with (
+            part.open("ab" if resumed else "wb") as file,
+            tqdm(
+                desc=label, initial=start, total=total or None, unit="B", unit_scale=True, disable=None
+            ) as bar,
+        ):
+            for chunk in response.iter_content(CHUNK):
+                bar.update(file.write(chunk))
+            file.flush()
+            os.fsync(file.fileno())

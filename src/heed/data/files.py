@@ -1,0 +1,64 @@
+"""The user's own line-aligned files."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from heed.data.corpus import Corpus
+from heed.data.reading import read_aligned, sha256
+
+
+@dataclass
+class Files(Corpus):
+    """One file per split and language in one directory, plain or `.gz`: `train.de`, `train.en`, …"""
+
+    source: str | None = None  # the directory
+    pattern: str = "{split}.{lang}"  # a file's name; a missing file is looked for with `.gz` after it
+    train: str = "train"  # what stands for {split} in the names of the training files
+    val: str = "val"
+    test: list[str] = field(default_factory=lambda: ["test"])  # names of test splits, also in file names
+
+    def __post_init__(self) -> None:
+        if "{split}" not in self.pattern or "{lang}" not in self.pattern:
+            raise ValueError(f"data.pattern is {self.pattern!r}; it must contain {{split}} and {{lang}}")
+        if self.src == self.tgt:
+            raise ValueError(f"data.src and data.tgt are both {self.src!r}; name two languages")
+        if len(set(self.splits())) < len(self.splits()):
+            raise ValueError(f"data.test is {list(self.test)}; name each once, and neither train nor val")
+
+    def splits(self) -> tuple[str, ...]:
+        """`train`, `val`, and the test splits."""
+        return ("train", "val", *self.test)
+
+    def directory(self) -> Path:
+        """Where the files are."""
+        if self.source is None:
+            files = f"{self._name('train', self.src)}, {self._name('train', self.tgt)}, …"
+            raise ValueError(f"data.source is not set; give the directory that holds {files}")
+        return Path(self.source)
+
+    def pairs(self, split: str) -> Iterator[tuple[str, str]]:
+        """Streams (source line, target line); empty lines stay."""
+        if split not in self.splits():
+            raise ValueError(f"there is no split {split!r}; there are {', '.join(self.splits())}")
+        return read_aligned(self._path(split, self.src), self._path(split, self.tgt))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """SHA-256 of every file; not its path, so that a directory can move."""
+        return {
+            split: {side: sha256(self._path(split, side)) for side in (self.src, self.tgt)}
+            for split in self.splits()
+        }
+
+    def _name(self, split: str, lang: str) -> str:
+        stem = {"train": self.train, "val": self.val}.get(split, split)
+        return self.pattern.replace("{split}", stem).replace("{lang}", lang)
+
+    def _path(self, split: str, lang: str) -> Path:
+        path = self.directory() / self._name(split, lang)
+        packed = path.with_name(path.name + ".gz")
+        if not path.exists() and not packed.exists():
+            advice = "see data.source, data.pattern and data.test"
+            raise ValueError(f"neither {path} nor {packed} exists (from {Path.cwd()}); {advice}")
+        return path if path.exists() else packed

@@ -1,0 +1,100 @@
+"""The embedded corpus: English sentences and their German translations, made by rule from a small lexicon.
+
+Every English sentence has exactly one German one. Gold links join the words that correspond, several where one
+word stands for more: "slept" with both "hat" and "geschlafen", "im" with "in the", a separable verb with its prefix,
+sich with its verb, "does not ... a" with kein. English "to" and German zu, um go with the infinitive or with each
+other. German articles that English has not go with their noun. A comma or full stop belongs to its word.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from heed.data import clauses, content, lexicon, phrases, sentences
+from heed.data.corpus import Corpus
+from heed.data.sentences import Sentence, sentence
+
+SOURCES = (
+    lexicon.__file__,
+    phrases.__file__,
+    clauses.__file__,
+    content.__file__,
+    sentences.__file__,
+    __file__,
+)
+MOST = 1_000_000  # sentences asked for at most; the rules give many times more
+
+
+@dataclass
+class Grammar(Corpus):
+    """Splits that share no sentence in either language, a function of the seed and the sizes alone."""
+
+    src: str = "en"
+    tgt: str = "de"
+    seed: int = 1
+    num_train: int = 20_000  # sentence pairs
+    num_val: int = 1_000
+    num_test: int = 1_000
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for other languages and for impossible sizes."""
+        if (self.src, self.tgt) not in (("en", "de"), ("de", "en")):
+            raise ValueError(
+                f"data.src={self.src} data.tgt={self.tgt}: the grammar knows en and de, in either order"
+            )
+        sizes = {"num_train": self.num_train, "num_val": self.num_val, "num_test": self.num_test}
+        for key, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"data.{key}={size}: must be 1 or more")
+        if sum(sizes.values()) > MOST:
+            raise ValueError(
+                f"data: {sum(sizes.values())} sentences asked for; ask for at most {MOST} in all"
+            )
+
+    def splits(self) -> tuple[str, ...]:
+        """`train`, `val` and `test`."""
+        return "train", "val", "test"
+
+    def pairs(self, split: str) -> Iterator[tuple[str, str]]:
+        """Streams (source, target) sentences."""
+        for en, de, _ in self._split(split):
+            yield (en, de) if self.src == "en" else (de, en)
+
+    def alignments(self, split: str) -> list[list[tuple[int, int]]]:
+        """Gold links per sentence, (source word, target word) from 0, in order."""
+        if self.src == "en":
+            return [links for _, _, links in self._split(split)]
+        return [sorted((j, i) for i, j in links) for _, _, links in self._split(split)]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The settings, and the SHA-256 of the generator's own source."""
+        digest = hashlib.sha256(b"".join(Path(name).read_bytes() for name in SOURCES))
+        settings = ("src", "tgt", "seed", "num_train", "num_val", "num_test")
+        return {
+            "data": "grammar",
+            **{key: getattr(self, key) for key in settings},
+            "sha256": digest.hexdigest(),
+        }
+
+    def _split(self, split: str) -> list[Sentence]:
+        if split not in self._sentences:
+            raise ValueError(f"split {split!r}: the grammar has {', '.join(self.splits())}")
+        return self._sentences[split]
+
+    @cached_property
+    def _sentences(self) -> dict[str, list[Sentence]]:
+        """All splits, made in one go. The first two are the held-out ones: they do not depend on `num_train`."""
+        rng, seen = Random(self.seed), set[str]()
+        made: dict[str, list[Sentence]] = {}
+        for split, size in (("test", self.num_test), ("val", self.num_val), ("train", self.num_train)):
+            made[split] = []
+            while len(made[split]) < size:
+                en, de, links = sentence(rng)
+                if en not in seen and de not in seen:
+                    seen.update((en, de))
+                    made[split].append((en, de, links))
+        return made

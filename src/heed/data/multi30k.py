@@ -1,0 +1,45 @@
+"""Multi30k: captions of photographs in four languages (Elliott et al. 2016, arXiv:1605.00459)."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from heed.data.download import download
+from heed.data.files import Files
+
+URL = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/"
+LANGUAGES = ("en", "de", "fr", "cs")
+SHA256 = {  # of the upstream files; the others are accepted as they come and their hash is logged
+    "train.de.gz": "726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6",
+    "train.en.gz": "d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f",
+    "val.de.gz": "f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a",
+    "val.en.gz": "14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28",
+    "test_2016_flickr.de.gz": "9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8",
+    "test_2016_flickr.en.gz": "611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9",
+    "test_2017_flickr.de.gz": "a2c89666db00c495cd8513b9d708d5a3acc205d7de312ef2bf5fb7ebc1540aee",
+    "test_2017_flickr.en.gz": "76a444ee25172e72695cddb13ae4a3bda59430617be88e0bb46b60504f054074",
+}
+
+
+@dataclass
+class Multi30k(Files):
+    """29,000 training pairs in any direction of en, de, fr, cs; downloaded if `source` is None."""
+
+    test: list[str] = field(default_factory=lambda: ["test_2016_flickr", "test_2017_flickr"])
+    cache: str = "data/multi30k/raw"  # where a download goes
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key, lang in (("src", self.src), ("tgt", self.tgt)):
+            if lang not in LANGUAGES:
+                raise ValueError(f"data.{key} is {lang!r}; Multi30k has {', '.join(LANGUAGES)}")
+
+    def directory(self) -> Path:
+        """`source`, or `cache` where there is none."""
+        return Path(self.cache if self.source is None else self.source)
+
+    def _path(self, split: str, lang: str) -> Path:
+        if self.source is None:
+            packed = Path(self.cache) / (self._name(split, lang) + ".gz")
+            if not packed.exists():
+                download(URL + packed.name, packed, SHA256.get(packed.name))
+        return super()._path(split, lang)

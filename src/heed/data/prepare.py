@@ -1,0 +1,199 @@
+"""From a corpus to a directory of tokenizer, encoded splits and held-out text, made once and found again."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tqdm import tqdm
+
+from heed.data.corpus import Corpus
+from heed.data.store import EncodedPairs, StoreWriter, TokenStore
+from heed.text.pair import Tokenizers, load_pair, train_pair
+from heed.text.tokenizer import TokenizerSettings
+
+FORMAT = 1  # to be raised when the same inputs give other files
+SIDES = ("src", "tgt")
+CHUNK = 8192  # pairs held in memory at a time
+log = logging.getLogger(__name__)
+
+
+class Prepared:
+    """A prepared directory. Opening it reads the tokenizers and a small JSON file; ids stay on disk."""
+
+    def __init__(self, directory: Path, settings: TokenizerSettings):
+        self.directory = directory
+        self.tokenizers: Tokenizers = load_pair(settings, directory)
+        about = json.loads((directory / "prepare.json").read_text(encoding="utf-8"))
+        self.stats: dict[str, dict[str, int]] = about["splits"]  # split → pairs read, empty, long, kept
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """`train`, `val`, and the test splits."""
+        return tuple(self.stats)
+
+    def pairs(self, split: str) -> EncodedPairs:
+        """The encoded split: the kept pairs of `train`, all pairs of another."""
+        self._check(split)
+        sizes = (len(self.tokenizers.src), len(self.tokenizers.tgt))
+        stores = (
+            TokenStore(self.directory / f"{split}.{side}", V) for side, V in zip(SIDES, sizes, strict=True)
+        )
+        return EncodedPairs(*stores)
+
+    def text(self, split: str) -> tuple[list[str], list[str]]:
+        """Source and target lines of a held-out split, as the corpus gave them."""
+        self._check(split)
+        if split == "train":
+            raise ValueError("the text of train is not kept; ask for val or a test split")
+        src, tgt = zip(*_read_text(self.directory, split), strict=True)
+        return list(src), list(tgt)
+
+    def alignments(self, split: str) -> list[list[tuple[int, int]]] | None:
+        """Gold (source word, target word) links, from 0, of each held-out sentence; None if not known."""
+        self._check(split)
+        path = self.directory / f"{split}.align"
+        if not path.exists():
+            return None
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        links = ((link.split("-") for link in line.split()) for line in lines)
+        return [[(int(i), int(j)) for i, j in line] for line in links]
+
+    def _check(self, split: str) -> None:
+        if split not in self.splits:
+            raise ValueError(f"there is no split {split!r}; there are {', '.join(self.splits)}")
+
+
+def prepare(corpus: Corpus, settings: TokenizerSettings, root: Path, max_length: int) -> Prepared:
+    """Finds or makes the prepared form of a corpus: `root/<corpus>-<src>-<tgt>-<key>/`.
+
+    The key is a hash of all that the result depends on. The directory is complete or absent: it is built
+    under another name, then renamed. Training pairs with an empty side, or with more than `max_length` pieces
+    on one side, are dropped and counted; held-out splits keep every pair.
+
+    Raises:
+        ValueError: a file of the corpus is unreadable, malformed or empty; or no training pair is left.
+    """
+    if max_length < 1:
+        raise ValueError(f"max_length is {max_length}; give the most pieces of a sentence, 1 or more")
+    recipe = {
+        "format": FORMAT,
+        "corpus": {"class": _class(corpus), "src": corpus.src, "tgt": corpus.tgt, **corpus.fingerprint()},
+        "tokenizer": {"class": _class(settings), **asdict(settings)},
+        "max_length": max_length,
+    }
+    key = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    final = root / f"{type(corpus).__name__.lower()}-{corpus.src}-{corpus.tgt}-{key}"
+    if not final.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=root, prefix=".preparing-", ignore_cleanup_errors=True) as temporary:
+            building = Path(temporary) / final.name
+            building.mkdir()
+            _build(corpus, settings, max_length, recipe, building)
+            try:
+                os.rename(building, final)
+            except OSError:  # another run was faster
+                if not final.is_dir():
+                    raise
+    return Prepared(final, settings)
+
+
+def _build(
+    corpus: Corpus, settings: TokenizerSettings, max_length: int, recipe: dict[str, Any], directory: Path
+) -> None:
+    # All text is read first, once: what is wrong with any split is said before any work.
+    stats = {split: _write_text(corpus, split, directory) for split in corpus.splits()}
+    tokenizers = train_pair(settings, lambda: _read_text(directory, "train"), directory)
+    for split in stats:
+        limit = max_length if split == "train" else None
+        _encode(split, tokenizers, limit, stats[split], directory)
+    for side in SIDES:
+        (directory / f"train.{side}.txt").unlink()
+    train = stats["train"]
+    dropped = f"{train['empty']} empty and {train['long']} longer than {max_length} pieces"
+    if train["kept"] == 0:
+        raise ValueError(
+            f"all {train['pairs']} training pairs dropped: {dropped}; see max_length and the data"
+        )
+    if train["kept"] < train["pairs"]:
+        log.warning("train: dropped %s, of %d pairs", dropped, train["pairs"])
+    about = json.dumps({**recipe, "splits": stats}, indent=2, ensure_ascii=False, default=str) + "\n"
+    (directory / "prepare.json").write_text(about, encoding="utf-8")
+    for path in (*directory.iterdir(), directory):
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def _write_text(corpus: Corpus, split: str, directory: Path) -> dict[str, int]:
+    """Writes `<split>.src.txt` and `.tgt.txt`, without the empty pairs of train, and the gold alignment."""
+    stats = {"pairs": 0, "empty": 0, "long": 0}
+    with ExitStack() as stack:
+        src_file, tgt_file = (
+            stack.enter_context(open(directory / f"{split}.{side}.txt", "w", encoding="utf-8", newline="\n"))
+            for side in SIDES
+        )
+        for src, tgt in tqdm(corpus.pairs(split), desc=f"reading {split}", unit=" pairs", disable=None):
+            assert "\n" not in src and "\n" not in tgt
+            stats["pairs"] += 1
+            if split == "train" and not (src.strip() and tgt.strip()):
+                stats["empty"] += 1
+            else:
+                src_file.write(src + "\n")
+                tgt_file.write(tgt + "\n")
+    if stats["pairs"] == stats["empty"]:
+        raise ValueError(f"{split} of {_class(corpus)}: {stats['pairs']} pairs, none with text on both sides")
+    gold = None if split == "train" else corpus.alignments(split)
+    if gold is not None:
+        assert len(gold) == stats["pairs"]
+        lines = "".join(" ".join(f"{i}-{j}" for i, j in links) + "\n" for links in gold)
+        (directory / f"{split}.align").write_text(lines, encoding="utf-8")
+    return stats
+
+
+def _read_text(directory: Path, split: str) -> Iterator[tuple[str, str]]:
+    with ExitStack() as stack:
+        files = (
+            stack.enter_context(open(directory / f"{split}.{side}.txt", encoding="utf-8", newline="\n"))
+            for side in SIDES
+        )
+        for src, tgt in zip(*files, strict=True):
+            yield src.removesuffix("\n"), tgt.removesuffix("\n")
+
+
+def _encode(
+    split: str, tokenizers: Tokenizers, limit: int | None, stats: dict[str, int], directory: Path
+) -> None:
+    """Writes the stores of a split. With a `limit`, pairs without a piece or with more are dropped."""
+    stats["kept"] = 0
+    text = _read_text(directory, split)
+    bar = tqdm(total=stats["pairs"] - stats["empty"], desc=f"encoding {split}", unit=" pairs", disable=None)
+    with (
+        bar,
+        StoreWriter(directory / f"{split}.src", len(tokenizers.src)) as src_store,
+        StoreWriter(directory / f"{split}.tgt", len(tokenizers.tgt)) as tgt_store,
+    ):
+        while chunk := list(islice(text, CHUNK)):
+            src = tokenizers.src.encode_batch([pair[0] for pair in chunk])
+            tgt = tokenizers.tgt.encode_batch([pair[1] for pair in chunk])
+            kept = list(zip(src, tgt, strict=True))
+            if limit is not None:
+                full = [(s, t) for s, t in kept if s and t]
+                kept = [(s, t) for s, t in full if max(len(s), len(t)) <= limit]
+                stats["empty"] += len(chunk) - len(full)  # text that the tokenizer makes nothing of
+                stats["long"] += len(full) - len(kept)
+            src_store.add([s for s, _ in kept])
+            tgt_store.add([t for _, t in kept])
+            stats["kept"] += len(kept)
+            bar.update(len(chunk))
+
+
+def _class(thing: object) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"

@@ -1,0 +1,96 @@
+"""Text files as lines: strict, streaming, and clear about what is wrong and where."""
+
+import gzip
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import zip_longest
+from pathlib import Path
+
+BOM = "\ufeff"
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turns what the system says about a file into a `ValueError` that names the file and what to do."""
+    try:
+        yield
+    except (EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: damaged or cut short ({error}); copy or download it again") from error
+    except (OSError, zipfile.BadZipFile, KeyError) as error:
+        advice = f"give a readable file (a relative path starts at {Path.cwd()})"
+        raise ValueError(f"{path}: cannot be read ({error}); {advice}") from error
+
+
+def _open(path: Path, member: str | None) -> AbstractContextManager[Iterable[bytes]]:
+    if member is not None:
+        return zipfile.ZipFile(path).open(member)
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+
+def decode_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
+    r"""Lines of a binary stream, such as `sys.stdin.buffer`, as text without their line ends.
+
+    A line ends at \n alone, so U+2028, \x0b and their like stay inside it. A BOM at the start and the \r of
+    a CRLF go. The `ValueError` for a NUL or for invalid UTF-8 says `name`, the line from 1, the byte from 0.
+    """
+    offset = 0  # of the line's first byte
+    for number, raw in enumerate(stream, start=1):
+        if b"\0" in raw:
+            where = f"byte {offset + raw.index(0)}"
+            raise ValueError(
+                f"{name}: line {number} holds a NUL at {where}: not plain text, or UTF-16; save it as UTF-8"
+            )
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            byte = f"byte {offset + error.start} (0x{raw[error.start]:02x})"
+            raise ValueError(
+                f"{name}: line {number} is not UTF-8 at {byte}; save the text as UTF-8"
+            ) from error
+        if offset == 0:
+            text = text.removeprefix(BOM)
+            if not text:  # nothing but the BOM: an empty file
+                return
+        offset += len(raw)
+        yield text.removesuffix("\n").removesuffix("\r")
+
+
+def read_lines(path: Path, member: str | None = None) -> Iterator[str]:
+    """Streams the lines of a plain or `.gz` file, or of one `member` of a `.zip`; see `decode_lines`.
+
+    Raises:
+        ValueError: the file is missing, unreadable or damaged, or its text is not clean UTF-8.
+    """
+    with _naming(path), _open(path, member) as stream:
+        yield from decode_lines(stream, f"{path}:{member}" if member else str(path))
+
+
+def read_aligned(src: Path, tgt: Path) -> Iterator[tuple[str, str]]:
+    """Streams the pairs of two line-aligned files.
+
+    Raises:
+        ValueError: as `read_lines`; or the files have no lines, or not the same number of them.
+    """
+    src_lines, tgt_lines = read_lines(src), read_lines(tgt)
+    counts = [0, 0]
+    for src_line, tgt_line in zip_longest(src_lines, tgt_lines):
+        counts[0] += src_line is not None
+        counts[1] += tgt_line is not None
+        if src_line is not None and tgt_line is not None:
+            yield src_line, tgt_line
+    if counts[0] != counts[1]:
+        raise ValueError(
+            f"{src} has {counts[0]} lines but {tgt} has {counts[1]}; "
+            "line i of one must translate line i of the other"
+        )
+    if counts[0] == 0:
+        raise ValueError(f"{src} and {tgt} are empty; give files with one sentence on each line")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal. A `ValueError` names a file that cannot be read."""
+    with _naming(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

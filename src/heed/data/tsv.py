@@ -1,0 +1,103 @@
+"""Two columns of a tab-separated file, held-out sentences drawn so that none leaks."""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heed.data.corpus import Corpus
+from heed.data.reading import read_lines, sha256
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass
+class Tsv(Corpus):
+    """A plain, `.gz` or zipped table without quoting, as from Tatoeba.
+
+    Lines that share a sentence, on either side, and all lines linked through such lines form a component;
+    a component goes to one split as a whole. So no sentence of val or test is ever seen in training.
+    """
+
+    file: str | None = None
+    member: str | None = None  # the file inside, if `file` is a `.zip`
+    columns: list[int] = field(default_factory=lambda: [0, 1])  # of the source and the target, from 0
+    val: int = 1000  # pairs held out
+    test: int = 1000
+    seed: int = 1  # of the draw
+
+    def __post_init__(self) -> None:
+        if len(self.columns) != 2 or min(self.columns) < 0:
+            raise ValueError(f"data.columns is {list(self.columns)}; give two column numbers, from 0")
+        if self.val < 1 or self.test < 1:
+            raise ValueError(f"data.val is {self.val}, data.test is {self.test}; hold out 1 pair or more")
+
+    def splits(self) -> tuple[str, ...]:
+        """`train`, `val`, `test`."""
+        return SPLITS
+
+    def pairs(self, split: str) -> Iterator[tuple[str, str]]:
+        """Streams the split's (source, target) in the order of the file."""
+        if split not in SPLITS:
+            raise ValueError(f"there is no split {split!r}; there are {', '.join(SPLITS)}")
+        wanted = SPLITS.index(split)
+        return (pair for label, pair in zip(self._labels, self._rows(), strict=True) if label == wanted)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """SHA-256 of the file, and every key."""
+        keys = {key: getattr(self, key) for key in ("member", "val", "test", "seed")}
+        return {"file": sha256(self._path()), "columns": list(self.columns), **keys}
+
+    def _path(self) -> Path:
+        if self.file is None:
+            raise ValueError("data.file is not set; give the tab-separated file")
+        return Path(self.file)
+
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        for number, line in enumerate(read_lines(self._path(), self.member), start=1):
+            cells = line.split("\t")
+            if len(cells) <= max(self.columns):
+                advice = f"data.columns={list(self.columns)} needs {max(self.columns) + 1}, parted by tabs"
+                raise ValueError(f"{self.file}: line {number} has {len(cells)} column(s); {advice}")
+            yield cells[self.columns[0]], cells[self.columns[1]]
+
+    @cached_property
+    def _labels(self) -> NDArray[np.int8]:
+        """The split of each line, as its place in SPLITS."""
+        parents: list[int] = []  # disjoint sets over lines: a component's root is its first line
+        first_with: tuple[dict[str, int], dict[str, int]] = ({}, {})
+        for line, pair in enumerate(self._rows()):
+            parents.append(line)
+            for first, text in zip(first_with, pair, strict=True):
+                a, b = _root(parents, line), _root(parents, first.setdefault(text, line))
+                parents[max(a, b)] = min(a, b)
+        roots = [_root(parents, line) for line in range(len(parents))]
+        sizes = Counter(roots)
+        order = list(sizes)
+        random.Random(self.seed).shuffle(order)
+        label_of: dict[int, int] = {}
+        for label in (1, 2):
+            room = getattr(self, SPLITS[label])
+            for root in order:
+                if root not in label_of and sizes[root] <= room:
+                    label_of[root] = label
+                    room -= sizes[root]
+        labels = np.array([label_of.get(root, 0) for root in roots], np.int8)
+        train, val, test = np.bincount(labels, minlength=3)
+        if (val, test) != (self.val, self.test) or train == 0:
+            asked = f"data.val={self.val} and data.test={self.test}"
+            held = f"only {val} and {test} could be held out, leaving {train} for training"
+            raise ValueError(f"{self.file}: {len(roots)} lines; {held}; {asked} are too many")
+        return labels
+
+
+def _root(parents: list[int], line: int) -> int:
+    while parents[line] != line:
+        parents[line] = line = parents[parents[line]]  # halves the path on the way
+    return line

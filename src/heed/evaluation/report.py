@@ -1,0 +1,299 @@
+"""Writes an evaluation: hypotheses, n-best list, scores, alignments, heat maps, and a report to read."""
+
+import json
+import os
+import platform
+import random
+import re
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from heed.evaluation.alignment import normalized_entropy, save_alignments
+from heed.evaluation.heatmap import alignment_figure, printable, save_png
+from heed.evaluation.metrics import bleu_by_length, score_corpus, sentence_bleu
+
+if TYPE_CHECKING:
+    from heed.search.translator import Translation
+
+NUM_EXAMPLES = 5  # of the best, of the worst, and at random
+NUM_HEATMAPS = 6
+MARKUP = re.compile(r"[\\`*{}\[\]<>|~$&]|:(?=\S)|(?<![^\W_])_|_(?![^\W_])")  # but not the _ of `a_b`
+PACKAGES = ("heed", "torch", "sacrebleu", "sentencepiece", "numpy")
+
+
+def write_evaluation(
+    directory: Path,
+    *,
+    sources: Sequence[str],
+    references: Sequence[str],
+    translations: "Sequence[Sequence[Translation]]",
+    tokenize: str = "13a",
+    lowercase: bool = False,
+    bootstrap: int = 1000,
+    seconds: float,
+    info: dict[str, Any],
+) -> dict[str, Any]:
+    """Scores the translations and writes all about them into `directory`, in place of an earlier evaluation.
+
+    `translations` holds the n best of each line, the best first; `seconds` is what the search took. Of
+    `info`, `title` heads the report, `command` is quoted, and the rest (data, split, search, batch, …) is
+    listed. Returns what stands in `scores.json`. Raises a `ValueError` where the counts of lines differ.
+
+    The files are `hypotheses.txt`, `n_best.tsv` (where n > 1), `scores.json`, `alignments.npz` (see
+    `load_alignments`), `report.md` and `alignments/*.png`. They are made in a directory beside it that takes
+    its place when complete: `directory` never holds half an evaluation. A kill at the very moment of the swap
+    leaves the earlier one as `.<name>.old`, from where the next call takes it back.
+    """
+    if not len(sources) == len(references) == len(translations):
+        raise ValueError(
+            f"{len(sources)} source lines, {len(references)} references and {len(translations)} translations"
+            ": every line needs one of each"
+        )
+    best = [n_best[0] for n_best in translations]
+    hypotheses = [_one_line(translation.text) for translation in best]
+    protocol: dict[str, Any] = {"tokenize": tokenize, "lowercase": lowercase}
+    num_tokens = sum(len(translation.pieces) for translation in best)
+    scores: dict[str, Any] = {
+        **score_corpus(hypotheses, references, bootstrap=bootstrap, **protocol),
+        "bleu_by_length": bleu_by_length(sources, hypotheses, references, **protocol),
+        "sentences": len(sources),
+        "tokens": num_tokens,
+        "seconds": seconds,
+        "sentences_per_second": len(sources) / max(seconds, 1e-9),
+        "tokens_per_second": num_tokens / max(seconds, 1e-9),
+        # each target position of the corpus counts the same
+        "alignment_entropy": sum(
+            len(translation.pieces) * float(normalized_entropy(torch.as_tensor(translation.alignment)))
+            for translation in best
+        )
+        / max(num_tokens, 1),
+        "info": json.loads(json.dumps(info, default=str), parse_constant=str),  # no paths, NaN as text
+        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "machine": {"cpu": _cpu(), "threads": torch.get_num_threads()},
+    }
+    line_bleu = sentence_bleu(hypotheses, references, **protocol)
+    examples = _examples(line_bleu, [len(translation.src_pieces) for translation in best])
+
+    new, old = _beside(directory)
+    try:
+        (new / "alignments").mkdir(parents=True)
+        _write(new / "hypotheses.txt", "".join(line + "\n" for line in hypotheses))
+        if any(len(n_best) > 1 for n_best in translations):
+            _write(new / "n_best.tsv", _n_best_table(translations))
+        _write(new / "scores.json", json.dumps(scores, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+        save_alignments(new / "alignments.npz", [translation.alignment for translation in best])
+        pictures = _heatmaps(new, examples, best)
+        blocks = [
+            _head(scores),
+            *(
+                _example_block(title, lines, sources, references, hypotheses, line_bleu, pictures)
+                for title, lines in examples.items()
+                if lines
+            ),
+            _foot(scores),
+        ]
+        _write(new / "report.md", "\n\n".join(blocks) + "\n")
+        _swap(new, directory, old)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return scores
+
+
+def _examples(line_bleu: Sequence[float], lengths: Sequence[int]) -> dict[str, list[int]]:
+    """Which lines to show; of equally good or bad ones the longest, of random ones the middle-sized first."""
+    order = sorted(range(len(lengths)), key=lambda line: (-line_bleu[line], -lengths[line]))
+    best = order[:NUM_EXAMPLES]
+    rest = order[NUM_EXAMPLES:]
+    worst = sorted(rest, key=lambda line: (line_bleu[line], -lengths[line]))[:NUM_EXAMPLES]
+    rest = sorted(set(rest) - set(worst))
+    drawn = random.Random(0).sample(rest, min(NUM_EXAMPLES, len(rest)))  # the same lines for every score
+    median = sorted(lengths)[len(lengths) // 2]
+    drawn.sort(key=lambda line: abs(lengths[line] - median))
+    return {"Random": drawn, "Best": best, "Worst": worst}
+
+
+def _heatmaps(
+    directory: Path, examples: dict[str, list[int]], best: "Sequence[Translation]"
+) -> dict[int, str]:
+    """Draws the first examples that have an alignment: line to the picture's path within the directory."""
+    lines = [line for group in examples.values() for line in group if best[line].alignment.size]
+    paths = {line: f"alignments/line-{line + 1}.png" for line in lines[:NUM_HEATMAPS]}
+    for line, path in paths.items():
+        shown = best[line]
+        save_png(alignment_figure(shown.pieces, shown.src_pieces, shown.alignment), directory / path)
+    return paths
+
+
+def _head(scores: dict[str, Any]) -> str:
+    """Title, what was evaluated, the three metrics, BLEU by length, speed."""
+    bleu, info = scores["bleu"], scores["info"]
+    metrics = [
+        [label, f"{scores[key]['score']:.2f}", _interval(scores[key]), better]
+        for label, key, better in (
+            ("BLEU", "bleu", "higher"),
+            ("chrF2", "chrf", "higher"),
+            ("TER", "ter", "lower"),
+        )
+    ]
+    signatures = "\n".join(
+        f"- {label}: `{scores[key]['signature']}`"
+        for label, key in (("BLEU", "bleu"), ("chrF2", "chrf"), ("TER", "ter"))
+    )
+    settings = [[escape(key), escape(value)] for key, value in _flat(info) if key not in ("title", "command")]
+    ratio = f"{bleu['hyp_len'] / bleu['ref_len']:.3f}" if bleu["ref_len"] else "–"
+    blocks = [
+        f"# Evaluation: {escape(info.get('title', 'translation'))}",
+        *(["## What was evaluated", _table(["", ""], settings)] if settings else []),
+        "## Metrics",
+        _table(["metric", "value", "95 % interval", "better"], metrics),
+        f"Signatures:\n\n{signatures}",
+        _table(
+            ["BLEU in detail", ""],
+            [
+                ["brevity penalty", f"{bleu['brevity_penalty']:.3f}"],
+                ["length ratio", f"{ratio} ({bleu['hyp_len']} words against {bleu['ref_len']})"],
+                ["precision of 1- to 4-grams", " / ".join(f"{value:.1f}" for value in bleu["precisions"])],
+            ],
+        ),
+        "## BLEU by source length",
+        _table(
+            ["source words", "sentences", "BLEU"],
+            [[row["length"], row["sentences"], f"{row['bleu']:.2f}"] for row in scores["bleu_by_length"]],
+        ),
+        "## Speed and attention",
+        _table(
+            ["", ""],
+            [
+                ["sentences", scores["sentences"]],
+                ["seconds", f"{scores['seconds']:.2f}"],
+                ["sentences/s", f"{scores['sentences_per_second']:.1f}"],
+                ["target tokens/s", f"{scores['tokens_per_second']:.1f}"],
+                ["normalised alignment entropy (0 sharp, 1 flat)", f"{scores['alignment_entropy']:.3f}"],
+            ],
+        ),
+        "## Examples",
+        "In a heat map a row is a target token and a column a source token; white is weight 0, dark blue 1.",
+    ]
+    return "\n\n".join(blocks)
+
+
+def _example_block(
+    title: str,
+    lines: Sequence[int],
+    sources: Sequence[str],
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    line_bleu: Sequence[float],
+    pictures: dict[int, str],
+) -> str:
+    blocks = [f"### {title}"]
+    for line in lines:
+        sides = (
+            ("source", sources[line]),
+            ("reference", references[line]),
+            ("hypothesis", hypotheses[line]),
+        )
+        rows = [[name, escape(text) or "*(empty)*"] for name, text in sides]
+        blocks.append(_table([f"line {line + 1}", f"sentence BLEU {line_bleu[line]:.1f}"], rows))
+        if line in pictures:
+            blocks.append(f"![Alignment of line {line + 1}]({pictures[line]})")
+    return "\n\n".join(blocks)
+
+
+def _foot(scores: dict[str, Any]) -> str:
+    """The command, versions and machine that made the numbers."""
+    versions = [[name, escape(number)] for name, number in scores["versions"].items()]
+    machine = [[name, escape(value)] for name, value in scores["machine"].items()]
+    blocks = ["## How it was made"]
+    if command := scores["info"].get("command"):
+        blocks.append("\n".join(f"    {line}" for line in _lines(command)))  # a code block by its indent
+    blocks.append(_table(["", ""], versions + machine))
+    return "\n\n".join(blocks)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [list(head), ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _interval(metric: dict[str, Any]) -> str:
+    return "–" if metric["low"] is None else f"{metric['low']:.2f} to {metric['high']:.2f}"
+
+
+def escape(value: object) -> str:
+    """The text as Markdown that shows it and does nothing: no markup, no HTML, no end of a table's cell."""
+    # an entity is never markup, wherever it stands
+    return MARKUP.sub(lambda found: f"&#{ord(found[0])};", printable(str(value).strip()))
+
+
+def _lines(text: object) -> list[str]:
+    return [printable(line) for line in str(text).split("\n")]
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """`{"search": {"beam": 5}}` as `[("search.beam", 5)]`."""
+    found: list[tuple[str, Any]] = []
+    for key, value in nested.items():
+        found += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return found
+
+
+def _n_best_table(translations: "Sequence[Sequence[Translation]]") -> str:
+    rows = ["line\trank\tlog_prob\ttext"]
+    for line, n_best in enumerate(translations, 1):
+        for rank, translation in enumerate(n_best, 1):
+            text = _one_line(translation.text).replace("\t", " ")
+            rows.append(f"{line}\t{rank}\t{translation.log_prob:.6f}\t{text}")
+    return "\n".join(rows) + "\n"
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", " ").replace("\r", " ")
+
+
+def _cpu() -> str:
+    """The processor's name; Linux alone keeps it in a file."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n"):
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _beside(directory: Path) -> tuple[Path, Path]:
+    """Names for the new and the old directory while they swap; clears what a killed evaluation left there."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    new, old = (directory.with_name(f".{directory.name}.{state}") for state in ("new", "old"))
+    if old.exists() and not directory.exists():  # killed between the two renames of `_swap`
+        old.rename(directory)
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    return new, old
+
+
+def _swap(new: Path, directory: Path, old: Path) -> None:
+    """Puts `new` in the place of `directory`: two renames, since no single one replaces a full directory."""
+    for path in (*new.rglob("*"), new):
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    if directory.exists():
+        directory.rename(old)
+    try:
+        new.rename(directory)
+    except BaseException:
+        if old.exists():
+            old.rename(directory)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,172 @@
+"""The decoder, in two wirings. Neither knows which score it holds."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import dropout, linear
+
+from heed.model.attention import Attention, Memory
+from heed.model.recurrent import Recurrent, State
+
+
+class Decoder(nn.Module, ABC):
+    """A recurrent net over target words that asks the encoder states at every step.
+
+    `step` is the definition. `unroll` gives the same for a known target, with all that does not depend on the step
+    before taken out of the loop, or without a loop where no step depends on the last.
+    """
+
+    recurrent: Recurrent
+    state_dims: list[int]  # sizes of the state's tensors that the bridge makes
+
+    def __init__(self, attention: Attention, embedding_dim: int, hidden_dim: int, dropout: float) -> None:
+        """Args: `attention`, around any score; E; H, the query's size; `dropout` on the readout and between layers."""
+        super().__init__()
+        self.attention = attention
+        self.embedding_dim = embedding_dim
+        self.hidden_dim = hidden_dim
+        self.dropout = dropout
+
+    def _recur(self, cell: str, input_dim: int, num_layers: int) -> None:
+        self.recurrent = Recurrent(cell, input_dim, self.hidden_dim, num_layers, self.dropout)
+        self.state_dims = [self.hidden_dim] * self.recurrent.num_tensors
+
+    def start(self, bridged: State) -> State:
+        """The first state, from what the bridge made of the encoder's last."""
+        return bridged
+
+    @abstractmethod
+    def step(
+        self, embedded: Float[Tensor, "B N E"], state: State, memory: Memory
+    ) -> tuple[Float[Tensor, "B N R"], State, Float[Tensor, "B N S"]]:
+        """One position of N hypotheses per sentence: readout, state, alignment."""
+
+    @abstractmethod
+    def unroll(
+        self, embedded: Float[Tensor, "B T E"], state: State, memory: Memory
+    ) -> tuple[Float[Tensor, "B T R"], Float[Tensor, "B T S"]]:
+        """All positions of a known target, from a state of N = 1: readouts and alignments."""
+
+
+class BahdanauDecoder(Decoder):
+    """The query is the last state, s_{j-1}; the context enters the recurrent update (Bahdanau et al. 2015, 1409.0473).
+
+    s_j = f(s_{j-1}, [y_{j-1}; c_j]); readout: the deep output of appendix A.2.2, a maxout of pairs of
+    U_o s_j + V_o y_{j-1} + C_o c_j, with s_j as in equation 4 (the appendix prints s_{j-1}).
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        embedding_dim: int,
+        hidden_dim: int,
+        dropout: float,
+        cell: str,
+        num_layers: int,
+    ) -> None:
+        super().__init__(attention, embedding_dim, hidden_dim, dropout)
+        key_dim = attention.score.key_dim
+        self._recur(cell, embedding_dim + key_dim, num_layers)
+        self.deep_output = nn.Linear(hidden_dim + embedding_dim + key_dim, 2 * embedding_dim)  # U_o, V_o, C_o
+
+    def step(
+        self, embedded: Float[Tensor, "B N E"], state: State, memory: Memory
+    ) -> tuple[Float[Tensor, "B N R"], State, Float[Tensor, "B N S"]]:
+        """One position: ask with s_{j-1}, update, read out."""
+        context, alignment = self.attention(state[0], memory)
+        gates = self.recurrent.input_gates(torch.cat([embedded, context], -1))
+        state = self.recurrent.step(gates, state)
+        return self._readout(state[0], embedded, context), state, alignment
+
+    def unroll(
+        self, embedded: Float[Tensor, "B T E"], state: State, memory: Memory
+    ) -> tuple[Float[Tensor, "B T R"], Float[Tensor, "B T S"]]:
+        """The loop keeps attention and update; the embedding's gates and the deep output are done at once."""
+        gates, W_context = hoist_gates(self.recurrent, embedded)
+        hiddens, contexts, alignments = [], [], []
+        for gates_t in gates:
+            context, alignment = self.attention(state[0], memory)
+            state = self.recurrent.step(gates_t + linear(context, W_context), state)
+            hiddens.append(state[0])
+            contexts.append(context)
+            alignments.append(alignment)
+        readouts = self._readout(torch.cat(hiddens, 1), embedded, torch.cat(contexts, 1))
+        return readouts, torch.cat(alignments, 1)
+
+    def _readout(self, hidden: Tensor, embedded: Tensor, context: Tensor) -> Tensor:
+        deep = self.deep_output(torch.cat([hidden, embedded, context], -1))
+        return dropout(deep.unflatten(-1, (-1, 2)).amax(-1), self.dropout, self.training)
+
+
+class LuongDecoder(Decoder):
+    """The query is the new state, s_j; the readout s̃_j = tanh(W_c [c_j; s_j]) (Luong et al. 2015, 1508.04025, eq. 5).
+
+    With `input_feeding` (§3.3 there) s̃_j is part of the next input; without, no step depends on attention, and all
+    target positions ask at once. s̃ has the embedding's size, so that the output layer can be tied.
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        embedding_dim: int,
+        hidden_dim: int,
+        dropout: float,
+        cell: str,
+        num_layers: int,
+        input_feeding: bool = True,
+    ) -> None:
+        super().__init__(attention, embedding_dim, hidden_dim, dropout)
+        self.input_feeding = input_feeding
+        self._recur(cell, embedding_dim * (2 if input_feeding else 1), num_layers)
+        self.W_c = nn.Linear(attention.score.key_dim + hidden_dim, embedding_dim, bias=False)
+
+    def start(self, bridged: State) -> State:
+        """With input feeding, the first s̃ is zero."""
+        if not self.input_feeding:
+            return bridged
+        return (*bridged, bridged[0].new_zeros(*bridged[0].shape[:2], self.embedding_dim))
+
+    def step(
+        self, embedded: Float[Tensor, "B N E"], state: State, memory: Memory
+    ) -> tuple[Float[Tensor, "B N R"], State, Float[Tensor, "B N S"]]:
+        """One position: update, ask with s_j, read out."""
+        size = self.recurrent.num_tensors
+        recurrent, fed = state[:size], state[size:]
+        recurrent = self.recurrent.step(
+            self.recurrent.input_gates(torch.cat([embedded, *fed], -1)), recurrent
+        )
+        context, alignment = self.attention(recurrent[0], memory)
+        attended = dropout(self._attended(context, recurrent[0]), self.dropout, self.training)
+        return attended, (*recurrent, attended) if self.input_feeding else recurrent, alignment
+
+    def unroll(
+        self, embedded: Float[Tensor, "B T E"], state: State, memory: Memory
+    ) -> tuple[Float[Tensor, "B T R"], Float[Tensor, "B T S"]]:
+        """Without input feeding no loop; with it, the embedding's gates and the dropout masks are made before it."""
+        if not self.input_feeding:
+            hiddens = self.recurrent.unroll(embedded, state)
+            context, alignment = self.attention(hiddens, memory)
+            return dropout(self._attended(context, hiddens), self.dropout, self.training), alignment
+        gates, W_fed = hoist_gates(self.recurrent, embedded)
+        recurrent, attended = state[:-1], state[-1]
+        masks = dropout(torch.ones_like(embedded), self.dropout, self.training).unsqueeze(2).unbind(1)
+        readouts, alignments = [], []
+        for gates_t, mask in zip(gates, masks, strict=True):
+            recurrent = self.recurrent.step(gates_t + linear(attended, W_fed), recurrent)
+            context, alignment = self.attention(recurrent[0], memory)
+            attended = self._attended(context, recurrent[0]) * mask
+            readouts.append(attended)
+            alignments.append(alignment)
+        return torch.cat(readouts, 1), torch.cat(alignments, 1)
+
+    def _attended(self, context: Tensor, hidden: Tensor) -> Tensor:
+        return torch.tanh(self.W_c(torch.cat([context, hidden], -1)))
+
+
+def hoist_gates(recurrent: Recurrent, embedded: Float[Tensor, "B T E"]) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The embeddings' share of the input gates, T tensors "B 1 G", and the weights of the input's other part."""
+    weight, bias = recurrent.rnn.weight_ih_l0, recurrent.rnn.bias_ih_l0
+    W_embedded, W_other = weight.split([embedded.size(-1), weight.size(1) - embedded.size(-1)], 1)
+    return linear(embedded, W_embedded, bias).unsqueeze(2).unbind(1), W_other

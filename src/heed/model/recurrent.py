@@ -1,0 +1,84 @@
+"""A stack of GRU or LSTM layers that takes one step or a whole sequence with the same parameters."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import dropout, linear
+
+State = tuple[Tensor, ...]
+"""What one step hands to the next, each "B N H" with a last axis of its own; which is which, only the owner knows."""
+
+RNN = {"gru": nn.GRU, "lstm": nn.LSTM}
+
+
+class Recurrent(nn.Module):
+    """Layers of `nn.GRU` or `nn.LSTM`, batch first, one direction.
+
+    Torch's module holds the parameters and runs whole sequences (`unroll`); `step` is the same function written
+    out for one position, where the input depends on the last output. Its state has, for each layer, h (GRU), or
+    h and c (LSTM); the top layer's h comes first.
+    """
+
+    def __init__(self, cell: str, input_dim: int, hidden_dim: int, num_layers: int, dropout: float) -> None:
+        """Args: `cell`, "gru" or "lstm"; sizes; `dropout` between layers."""
+        super().__init__()
+        self.rnn = RNN[cell](
+            input_dim, hidden_dim, num_layers, batch_first=True, dropout=dropout if num_layers > 1 else 0.0
+        )
+        self.num_tensors = num_layers * (2 if cell == "lstm" else 1)
+
+    def input_gates(self, inputs: Float[Tensor, "B N I"]) -> Float[Tensor, "B N G"]:
+        """The share of the first layer's gates that comes from its input; G is 3H (GRU) or 4H (LSTM).
+
+        It needs no state, so it can be hoisted out of a loop.
+        """
+        return linear(inputs, self.rnn.weight_ih_l0, self.rnn.bias_ih_l0)
+
+    def step(self, gates: Float[Tensor, "B N G"], state: State) -> State:
+        """One step of all layers from `input_gates` and the state before; `state[0]` of the answer is the output."""
+        rnn, is_lstm = self.rnn, isinstance(self.rnn, nn.LSTM)
+        new: list[tuple[Tensor, ...]] = []
+        for layer, before in enumerate(self._layers(state)):
+            if layer:
+                below = dropout(new[-1][0], rnn.dropout, self.training)
+                gates = linear(below, getattr(rnn, f"weight_ih_l{layer}"), getattr(rnn, f"bias_ih_l{layer}"))
+            hidden_gates = linear(
+                before[0], getattr(rnn, f"weight_hh_l{layer}"), getattr(rnn, f"bias_hh_l{layer}")
+            )
+            new.append(
+                lstm_cell(gates, hidden_gates, before[1])
+                if is_lstm
+                else (gru_cell(gates, hidden_gates, before[0]),)
+            )
+        return tuple(tensor for layer_state in reversed(new) for tensor in layer_state)
+
+    def unroll(self, inputs: Float[Tensor, "B T I"], state: State) -> Float[Tensor, "B T H"]:
+        """All positions at once, from a state of N = 1: the outputs of the top layer."""
+        stacked = [torch.stack(parts).squeeze(2) for parts in zip(*self._layers(state), strict=True)]  # L B H
+        outputs, _ = self.rnn(inputs, stacked[0] if len(stacked) == 1 else tuple(stacked))
+        return outputs
+
+    def _layers(self, state: State) -> list[State]:
+        """The state of each layer, from the bottom up."""
+        size = self.num_tensors // self.rnn.num_layers
+        return [state[i : i + size] for i in range(self.num_tensors - size, -1, -size)]
+
+
+def gru_cell(
+    gates: Float[Tensor, "B N G"], hidden_gates: Float[Tensor, "B N G"], hidden: Float[Tensor, "B N H"]
+) -> Float[Tensor, "B N H"]:
+    """The next state of a GRU from W x + b and U h + b' (Cho et al. 2014; as `torch.nn.GRU`, reset after U)."""
+    reset_update, candidate = gates.split([2 * hidden.size(-1), hidden.size(-1)], -1)
+    hidden_reset_update, hidden_candidate = hidden_gates.split([2 * hidden.size(-1), hidden.size(-1)], -1)
+    reset, update = (reset_update + hidden_reset_update).sigmoid().chunk(2, -1)
+    new = (candidate + reset * hidden_candidate).tanh()
+    return torch.lerp(new.to(hidden.dtype), hidden, update.to(hidden.dtype))
+
+
+def lstm_cell(
+    gates: Float[Tensor, "B N G"], hidden_gates: Float[Tensor, "B N G"], cell: Float[Tensor, "B N H"]
+) -> tuple[Float[Tensor, "B N H"], Float[Tensor, "B N H"]]:
+    """The next (h, c) of an LSTM from W x + b and U h + b' (Hochreiter & Schmidhuber 1997; as `torch.nn.LSTM`)."""
+    inp, forget, new, out = (gates + hidden_gates).chunk(4, -1)
+    cell = forget.sigmoid() * cell + inp.sigmoid() * new.tanh()
+    return out.sigmoid() * cell.tanh(), cell

@@ -1,0 +1,55 @@
+"""The translation model: embeddings, encoder, bridge, decoder, output layer."""
+
+from jaxtyping import Float, Int
+from torch import Tensor, arange, nn
+
+from heed.model.attention import Memory
+from heed.model.decoder import Decoder
+from heed.model.encoder import Bridge, Encoder
+from heed.model.recurrent import State
+
+
+class Seq2Seq(nn.Module):
+    """An encoder-decoder whose parts are given; it joins them and knows nothing of their kinds."""
+
+    def __init__(
+        self,
+        src_embedding: nn.Embedding,
+        tgt_embedding: nn.Embedding,
+        encoder: Encoder,
+        bridge: Bridge,
+        decoder: Decoder,
+        output: nn.Linear,
+        dropout: float,
+    ) -> None:
+        """Args: the parts (embeddings and output may share a weight); `dropout` on the embeddings."""
+        super().__init__()
+        self.src_embedding = src_embedding
+        self.tgt_embedding = tgt_embedding
+        self.encoder = encoder
+        self.bridge = bridge
+        self.decoder = decoder
+        self.output = output  # R -> V
+        self.dropout = nn.Dropout(dropout)
+
+    def encode(self, src: Int[Tensor, "B S"], src_lengths: Int[Tensor, "B"]) -> tuple[Memory, State]:
+        """Reads source sentences (each ending in EOS, padded): memory and the decoder's first state."""
+        mask = arange(src.size(1), device=src.device) < src_lengths[:, None].to(src.device)
+        states, final = self.encoder(self.dropout(self.src_embedding(src)), mask)
+        return self.decoder.attention.remember(states, mask), self.decoder.start(self.bridge(final))
+
+    def forward(
+        self, src: Int[Tensor, "B S"], src_lengths: Int[Tensor, "B"], tgt_in: Int[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T R"], Float[Tensor, "B T S"]]:
+        """Readouts and alignments for known targets (`tgt_in` begins with BOS); the loss applies the output layer."""
+        memory, state = self.encode(src, src_lengths)
+        return self.decoder.unroll(self.dropout(self.tgt_embedding(tgt_in)), state, memory)
+
+    def step(
+        self, previous: Int[Tensor, "B N"], state: State, memory: Memory
+    ) -> tuple[Float[Tensor, "B N V"], State, Float[Tensor, "B N S"]]:
+        """One step of N hypotheses per sentence, for search: logits, state, alignment."""
+        readout, state, alignment = self.decoder.step(
+            self.dropout(self.tgt_embedding(previous)), state, memory
+        )
+        return self.output(readout), state, alignment

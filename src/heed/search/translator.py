@@ -1,0 +1,133 @@
+"""Text to text: encodes lines, searches in batches, gives the best translations back in order."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+from heed.model import Seq2Seq
+from heed.search.beam import Hypothesis, SearchSettings, beam_search
+from heed.text import EOS, PAD, Tokenizer, Tokenizers
+
+log = logging.getLogger(__name__)
+EOS_LABEL = "</s>"
+
+
+class Translation(NamedTuple):
+    """One translation of a line; that of an empty line is empty, with log-probability 0."""
+
+    text: str  # one line, detokenised
+    log_prob: float  # natural logarithm of its probability, not normalised by length
+    pieces: list[str]  # T labels, the last `</s>`
+    src_pieces: list[str]  # S labels, the last `</s>`
+    alignment: Float[np.ndarray, "T S"]  # float32, a row per piece
+
+
+EMPTY = Translation("", 0.0, [], [], np.zeros((0, 0), dtype=np.float32))
+
+
+class Translator:
+    """Translates lines with one model, or with an ensemble that shares `tokenizers`.
+
+    `autocast` makes the context that the models run in, which chooses their precision. Their training mode is
+    left as found.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Seq2Seq],
+        tokenizers: Tokenizers,
+        settings: SearchSettings,
+        device: torch.device | str = "cpu",
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ):
+        self.models, self.tokenizers, self.settings = models, tokenizers, settings
+        self.device, self.autocast = device, autocast
+
+    def translate(self, lines: Sequence[str], progress: bool = False) -> list[list[Translation]]:
+        """The `n_best` translations of each line, best first, in the order of the lines.
+
+        A line of which no piece is left (empty, or blanks alone) has one empty translation. A line over
+        `max_source_length` is cut, with a warning that counts them.
+        """
+        sources = self._encode(lines)
+        translations = [[EMPTY] for _ in lines]
+        # longest first: a batch too large for the memory shows at once
+        order = sorted((i for i, ids in enumerate(sources) if ids), key=lambda i: -len(sources[i]))
+        with (
+            _evaluation_mode(self.models),
+            self.autocast(),
+            tqdm(total=len(order), unit=" lines", disable=not progress) as bar,
+        ):
+            for batch in self._batches(order, sources):
+                src = [torch.tensor(sources[i]) for i in batch]
+                hypotheses = beam_search(
+                    self.models,
+                    pad_sequence(src, batch_first=True, padding_value=PAD).to(self.device),
+                    torch.tensor([len(ids) for ids in src]),
+                    self.settings,
+                )
+                for i, best in zip(batch, hypotheses, strict=True):
+                    src_pieces = _pieces(self.tokenizers.src, sources[i])
+                    translations[i] = [self._translation(hypothesis, src_pieces) for hypothesis in best]
+                bar.update(len(batch))
+        return translations
+
+    def stream(self, lines: Iterable[str], buffer: int = 1) -> Iterator[list[Translation]]:
+        """Translates lines as they come, `buffer` of them at a time: 1 to answer at once, more to be fast."""
+        lines = iter(lines)
+        while chunk := list(islice(lines, buffer)):
+            yield from self.translate(chunk)
+
+    def _encode(self, lines: Sequence[str]) -> list[list[int]]:
+        """Ids with EOS, at most `max_source_length`; none for a line without pieces."""
+        limit = self.settings.max_source_length
+        encoded = [
+            [*ids, EOS] if ids and line.strip() else []
+            for line, ids in zip(lines, self.tokenizers.src.encode_batch(lines), strict=True)
+        ]
+        long = [i for i, ids in enumerate(encoded) if len(ids) > limit]
+        if long:
+            log.warning(
+                "%d of %d lines cut to search.max_source_length=%d pieces; the first starts %r",
+                *(len(long), len(lines), limit, lines[long[0]][:40]),
+            )
+        return [ids if len(ids) <= limit else [*ids[: limit - 1], EOS] for ids in encoded]
+
+    def _batches(self, order: list[int], sources: list[list[int]]) -> Iterator[list[int]]:
+        """Runs of `order`, which is longest first, of at most `batch_tokens` positions each."""
+        start = 0
+        while start < len(order):
+            size = max(1, self.settings.batch_tokens // len(sources[order[start]]))
+            yield order[start : start + size]
+            start += size
+
+    def _translation(self, hypothesis: Hypothesis, src_pieces: list[str]) -> Translation:
+        text = self.tokenizers.tgt.decode(hypothesis.ids[:-1])
+        return Translation(
+            text.replace("\n", " "),  # a tokenizer that falls back to bytes can make a line end
+            hypothesis.log_prob,
+            _pieces(self.tokenizers.tgt, hypothesis.ids),
+            src_pieces,
+            hypothesis.alignment,
+        )
+
+
+def _pieces(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
+    return [*tokenizer.pieces(ids[:-1]), EOS_LABEL]
+
+
+@contextmanager
+def _evaluation_mode(models: Sequence[Seq2Seq]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for model in models:
+            stack.callback(model.train, model.training)
+            model.eval()
+        yield

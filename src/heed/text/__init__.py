@@ -1,0 +1,24 @@
+"""Tokenizers: text to ids and back."""
+
+from heed.text.char import Char
+from heed.text.pair import Tokenizers, load_pair, train_pair
+from heed.text.sentencepiece import SentencePiece
+from heed.text.tokenizer import BOS, EOS, PAD, SPECIALS, UNK, UNKNOWN, Tokenizer, TokenizerSettings
+from heed.text.word import Word
+
+__all__ = [
+    "BOS",
+    "EOS",
+    "PAD",
+    "SPECIALS",
+    "UNK",
+    "UNKNOWN",
+    "Char",
+    "SentencePiece",
+    "Tokenizer",
+    "TokenizerSettings",
+    "Tokenizers",
+    "Word",
+    "load_pair",
+    "train_pair",
+]

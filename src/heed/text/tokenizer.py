@@ -1,0 +1,89 @@
+"""What every tokenizer is: text to ids and back."""
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PAD, UNK, BOS, EOS = 0, 1, 2, 3
+"""Ids of the four special symbols, the same in every vocabulary."""
+SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
+"""How a heat map labels them. As text they mean nothing: a line that holds `</s>` holds four characters."""
+UNKNOWN = "\ufffd"
+"""What the id UNK decodes to: Unicode's mark for a lost character."""
+
+
+class Tokenizer(ABC):
+    """A trained tokenizer of one language, or of both where they share one vocabulary."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Size of the vocabulary, V, with the four special symbols."""
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """Ids of a line, without BOS and EOS. An empty line gives an empty list."""
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of many lines; a subclass overrides it where its library has a faster way."""
+        return [self.encode(text) for text in texts]
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; PAD, BOS and EOS are left out. One line: a line end that ids spell is a space."""
+
+    @abstractmethod
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """One printable label per id, as a heat map shows it."""
+
+
+@dataclass
+class TokenizerSettings(ABC):
+    """A recipe that `configs/tokenizer/*.yaml` fills; its fields are the keys of the YAML."""
+
+    joint: bool = True  # one vocabulary for both languages, or one per side
+
+    @abstractmethod
+    def train(self, texts: Iterable[str], path: Path) -> Tokenizer:
+        """Learns from the lines, writes the model to the file `path`, returns the tokenizer."""
+
+    @abstractmethod
+    def load(self, path: Path) -> Tokenizer:
+        """Reads what `train` wrote. Executes nothing that the file says."""
+
+
+def printable(label: str) -> str:
+    """The label with characters that have no shape (control, format, private use) written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in label)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes under a temporary name, flushes to disk, renames: a reader meets all of the file or none."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)  # still there only after an error
+
+
+def write_json(path: Path, model: dict[str, Any]) -> None:
+    """Writes a model that is plain data, one item per line so that people and `diff` can read it."""
+    write_atomically(path, json.dumps(model, ensure_ascii=False, indent=1).encode() + b"\n")
+
+
+def read_json(path: Path, kind: str) -> dict[str, Any]:
+    """Reads what `write_json` wrote; a `ValueError` where the file is broken or its `kind` is another."""
+    try:
+        model = json.loads(path.read_bytes().decode("utf-8"))
+    except ValueError as error:  # JSON and UTF-8 errors are ValueErrors
+        raise ValueError(f"{path}: broken tokenizer model ({error}); prepare the data again") from error
+    if not isinstance(model, dict) or model.get("kind") != kind:
+        raise ValueError(f"{path}: not a model of tokenizer={kind}; choose the tokenizer that wrote it")
+    return model

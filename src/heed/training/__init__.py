@@ -1,0 +1,1 @@
+"""Training: loss, optimisation, checkpoints, monitoring, the loop."""

@@ -1,0 +1,65 @@
+"""What a run tells the world: `metrics.jsonl`, and TensorBoard."""
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from heed.evaluation.heatmap import alignment_figure, figure_image
+from heed.run import Run
+from heed.search.translator import Translation
+
+
+class Monitor:
+    """Writes numbers to both, pictures and text to TensorBoard. After a resume nothing past `step` is left in either."""
+
+    def __init__(self, run: Run, step: int) -> None:
+        self.writer = SummaryWriter(str(run.tensorboard), purge_step=step + 1 if step else None)
+        kept = []
+        if run.metrics_file.exists():
+            for line in run.metrics_file.read_text(encoding="utf-8").split("\n"):
+                try:
+                    if json.loads(line)["step"] <= step:
+                        kept.append(line + "\n")
+                except (ValueError, KeyError):
+                    continue  # the end of the file, or a line cut short by a crash: it is after the last save
+        temporary = run.metrics_file.with_suffix(".tmp")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        os.replace(temporary, run.metrics_file)
+        self.file = open(run.metrics_file, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Numbers by their TensorBoard tags, such as `train/loss`."""
+        self.file.write(json.dumps({"step": step, **metrics}) + "\n")
+        for tag, value in metrics.items():
+            self.writer.add_scalar(tag, value, step)
+
+    def samples(self, step: int, samples: Sequence[tuple[str, str, Translation]]) -> None:
+        """Fixed validation sentences: a table of (source, reference, translation), and a heat map of each alignment."""
+        rows = ["| source | reference | translation |", "|---|---|---|"]
+        for number, (source, reference, translation) in enumerate(samples, 1):
+            rows.append("| " + " | ".join(map(_cell, (source, reference, translation.text))) + " |")
+            figure = alignment_figure(translation.pieces, translation.src_pieces, translation.alignment)
+            self.writer.add_image(f"alignment/{number}", figure_image(figure), step, dataformats="HWC")
+        self.writer.add_text("translations", "\n".join(rows), step)
+        self.writer.flush()
+
+    def hparams(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
+        """The run's row in TensorBoard's HPARAMS table."""
+        for summary in hparams(settings, metrics):
+            self.writer.file_writer.add_summary(summary)
+        for tag, value in metrics.items():
+            self.writer.add_scalar(tag, value)
+
+    def close(self) -> None:
+        """Writes out what is left."""
+        self.writer.close()
+        self.file.close()
+
+
+def _cell(text: str) -> str:
+    """Text that cannot end a table cell or begin a tag."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "\\`")

@@ -1,0 +1,73 @@
+"""Optimiser, learning rate schedule and averaged weights, all torch's own."""
+
+from math import cos, pi, sqrt
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LinearLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from heed.config import TrainingSettings
+
+
+def make_optimizer(settings: TrainingSettings, model: nn.Module) -> Optimizer:
+    """Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), in one fused pass over the parameters."""
+    cls = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    return cls(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=settings.learning_rate,
+        betas=tuple(settings.betas),
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+class Schedule:
+    """The learning rate: linear warm-up, then constant, inverse square root, cosine to zero, or halved on a plateau."""
+
+    def __init__(self, settings: TrainingSettings, optimizer: Optimizer, total_steps: int) -> None:
+        warmup = max(1, settings.warmup_steps)
+        decay = {
+            "constant": lambda step: 1.0,
+            "plateau": lambda step: 1.0,
+            "inverse_sqrt": lambda step: sqrt(warmup / step),  # Vaswani et al. 2017, §5.3
+            "cosine": lambda step: 0.5 * (1 + cos(pi * (step - warmup) / max(1, total_steps - warmup))),
+        }[settings.schedule]
+        self.plateau: ReduceLROnPlateau | None = None
+        self.by_step: LRScheduler
+        if settings.schedule == "plateau":  # chainable with it, which a LambdaLR is not
+            self.by_step = LinearLR(optimizer, start_factor=1 / warmup, total_iters=warmup - 1)
+            mode = "max" if settings.monitor == "bleu" else "min"
+            self.plateau = ReduceLROnPlateau(optimizer, mode, factor=0.5, patience=1)
+        else:
+            self.by_step = LambdaLR(optimizer, lambda s: (s + 1) / warmup if s < warmup else decay(s))
+
+    def step(self) -> None:
+        """After each update."""
+        self.by_step.step()
+
+    def validated(self, value: float) -> None:
+        """After each validation, with the monitored value."""
+        if self.plateau:
+            self.plateau.step(value)
+
+    def state_dict(self) -> dict[str, object]:
+        """Plain values."""
+        return {
+            "by_step": self.by_step.state_dict(),
+            "plateau": self.plateau.state_dict() if self.plateau else None,
+        }
+
+    def load_state_dict(self, state: dict[str, dict[str, object]]) -> None:
+        """Goes on from there."""
+        self.by_step.load_state_dict(state["by_step"])
+        if self.plateau:
+            self.plateau.load_state_dict(state["plateau"])
+
+
+def make_average(settings: TrainingSettings, model: nn.Module) -> AveragedModel | None:
+    """The exponential moving average of the weights, or None where `ema_decay` is 0."""
+    if not settings.ema_decay:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))

@@ -1,0 +1,253 @@
+"""The training loop."""
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from heed.config import TrainingSettings
+from heed.data.batches import Batch, Batches
+from heed.model import Seq2Seq
+from heed.run import Run
+from heed.text import PAD
+from heed.training.checkpoint import load_state, save_state, save_weights
+from heed.training.loss import cross_entropy
+from heed.training.monitor import Monitor
+from heed.training.optimization import Schedule, make_average, make_optimizer
+from heed.training.validation import Validator, perplexity
+
+log = logging.getLogger(__name__)
+
+
+class Trainer:
+    """Trains a model in a run directory. Stopped at any point and made again there, it goes on as if never stopped."""
+
+    def __init__(
+        self,
+        model: Seq2Seq,
+        batches: Batches,
+        validate: Validator,
+        settings: TrainingSettings,
+        run: Run,
+        seed: int,
+        device: torch.device,
+        autocast: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        """Takes up the state that the run's last checkpoint holds, if any."""
+        self.model, self.batches, self.validate = model.to(device), batches, validate
+        self.settings, self.run, self.device, self.autocast = settings, run, device, autocast
+        steps_per_epoch = max(1, len(batches) // settings.accumulate)
+        self.total_steps = min(settings.max_steps or 2**62, settings.max_epochs * steps_per_epoch)
+        self.validate_every = settings.validate_every or steps_per_epoch
+        self.optimizer = make_optimizer(settings, model)
+        self.schedule = Schedule(settings, self.optimizer, self.total_steps)
+        self.average = make_average(settings, model)
+        # What a checkpoint carries besides: all plain values and tensors.
+        self.step = 0
+        self.best: float | None = None
+        self.validations_since_best = 0
+        self.bad_steps, self.bad_in_a_row = 0, 0
+        self.window = torch.zeros(3, dtype=torch.float64)  # since the last log: nll, tokens, gradient norms
+        self.window_steps = 0
+        torch.manual_seed(seed)  # dropout
+        state = load_state(run.checkpoints)
+        if state is not None:
+            self._load_state_dict(state)
+        self.monitor = Monitor(run, self.step)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        patience = self.settings.patience
+        return self.step >= self.total_steps or (
+            patience is not None and self.validations_since_best >= patience
+        )
+
+    @property
+    def best_model(self) -> nn.Module:
+        """What is evaluated and kept: the averaged weights, where they are averaged."""
+        return self.average.module if self.average else self.model
+
+    def train(self) -> bool:
+        """Trains to the end and returns True; or to SIGINT or SIGTERM, saves, and returns False.
+
+        `FloatingPointError` after `max_bad_steps` steps in a row with a loss or gradient that is not finite.
+        """
+        settings = self.settings
+        stream = iter(self.batches)
+        bar = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=None, dynamic_ncols=True)
+        clock = time.perf_counter()
+        with interruptible() as interrupted, bar:
+            while not self.finished and not interrupted():
+                self._update(list(islice(stream, settings.accumulate)))
+                bar.update()
+                if self.step % settings.log_every == 0:
+                    now = time.perf_counter()
+                    metrics = self._log(now - clock)
+                    clock = now
+                    bar.set_postfix_str(
+                        f"loss {metrics['train/loss']:.3f}, ppl {metrics['train/perplexity']:.2f}, "
+                        f"{metrics['train/tokens_per_second']:,.0f} tokens/s"
+                    )
+                validated = self.step % self.validate_every == 0 or self.step == self.total_steps
+                if validated:
+                    paused = time.perf_counter()
+                    metrics = self._validate()
+                    bar.write(
+                        f"step {self.step}, epoch {self.batches.epoch + 1}: val loss {metrics['val/loss']:.3f}, "
+                        f"ppl {metrics['val/perplexity']:.2f}, BLEU {metrics['val/bleu']:.2f}"
+                    )
+                    clock += time.perf_counter() - paused
+                if (
+                    validated
+                    or (settings.save_every and self.step % settings.save_every == 0)
+                    or interrupted()
+                ):
+                    save_state(self.run.checkpoints, self._state_dict())
+        return self.finished
+
+    def _update(self, batches: list[Batch]) -> None:
+        """One step of the optimiser, from one batch or several."""
+        self.model.train()
+        self.optimizer.zero_grad()
+        tokens = sum(int(batch.tgt_lengths.sum()) for batch in batches)
+        nll = torch.zeros((), device=self.device)
+        for batch in batches:
+            batch = batch.to(self.device)
+            real = batch.tgt_out != PAD
+            with self.autocast():
+                readouts, _ = self.model(batch.src, batch.src_lengths, batch.tgt_in)
+                loss, batch_nll = cross_entropy(
+                    readouts[real], batch.tgt_out[real], self.model.output, self.settings.label_smoothing
+                )
+            (loss / tokens).backward()
+            nll += batch_nll
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.step += 1
+        if torch.isfinite(norm + nll):
+            self.optimizer.step()
+            if self.average:
+                self.average.update_parameters(self.model)
+            self.bad_in_a_row = 0
+            self.window += torch.tensor([float(nll), tokens, float(norm)], dtype=torch.float64)
+            self.window_steps += 1
+        else:
+            self._skip(nll, norm)
+        self.schedule.step()
+
+    def _skip(self, nll: Tensor, norm: Tensor) -> None:
+        self.bad_steps += 1
+        self.bad_in_a_row += 1
+        log.warning(
+            "step %d skipped: loss %s, gradient norm %s (%d so far)",
+            self.step,
+            float(nll),
+            float(norm),
+            self.bad_steps,
+        )
+        if self.bad_in_a_row >= self.settings.max_bad_steps:
+            raise FloatingPointError(
+                f"loss or gradient was not finite in {self.bad_in_a_row} steps in a row, up to step {self.step}; the last "
+                f"checkpoint is whole. Lower training.learning_rate (it is {self.settings.learning_rate}) or "
+                "training.clip_norm, lengthen training.warmup_steps, or set training.precision=fp32"
+            )
+
+    def _log(self, seconds: float) -> dict[str, float]:
+        nll, tokens, norms = self.window.tolist()
+        metrics = {
+            "train/loss": nll / max(1, tokens),
+            "train/perplexity": perplexity(nll / max(1, tokens)),
+            "train/learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+            "train/gradient_norm": norms / max(1, self.window_steps),
+            "train/skipped_steps": self.bad_steps,
+            "train/tokens_per_second": tokens / seconds,
+        }
+        self.monitor.log(self.step, metrics)
+        self.window.zero_()
+        self.window_steps = 0
+        return metrics
+
+    def _validate(self) -> dict[str, float]:
+        """Measures, keeps the weights if they are the best so far, feeds schedule and early stopping."""
+        metrics, samples = self.validate(self.best_model)  # type: ignore[arg-type]
+        self.monitor.log(self.step, metrics)
+        self.monitor.samples(self.step, samples)
+        value = metrics[f"val/{self.settings.monitor}"]
+        self.schedule.validated(value)
+        better = -1 if self.settings.monitor == "loss" else 1
+        if self.best is None or better * value > better * self.best:
+            self.best, self.validations_since_best = value, 0
+            save_weights(self.run.checkpoints, "best", self.best_model)
+        else:
+            self.validations_since_best += 1
+        if self.settings.keep:
+            save_weights(self.run.checkpoints, f"step-{self.step:08d}", self.best_model)
+            for old in sorted(self.run.checkpoints.glob("step-*.safetensors"))[: -self.settings.keep]:
+                old.unlink()
+        return metrics
+
+    def _state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "best": self.best,
+            "validations_since_best": self.validations_since_best,
+            "bad_steps": self.bad_steps,
+            "bad_in_a_row": self.bad_in_a_row,
+            "window": self.window,
+            "window_steps": self.window_steps,
+            "batches": self.batches.state_dict(),
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+        }
+
+    def _load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in (
+            "step",
+            "best",
+            "validations_since_best",
+            "bad_steps",
+            "bad_in_a_row",
+            "window",
+            "window_steps",
+        ):
+            setattr(self, name, state[name])
+        self.batches.load_state_dict(state["batches"])
+        self.model.load_state_dict(state["model"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        torch.set_rng_state(state["random"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Within it, the first SIGINT or SIGTERM only makes the given function answer True; a second one acts as ever."""
+    caught: list[int] = []
+    before = {}
+
+    def handle(number: int, frame: object) -> None:
+        caught.append(number)
+        for received, handler in before.items():
+            signal.signal(received, handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, handle)
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

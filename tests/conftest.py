@@ -1,0 +1,16 @@
+"""What the whole suite shares: shapes in heed's signatures are checked, and torch keeps to one thread."""
+
+import sys
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+# Before anything of heed is imported. Not heed.config, whose types omegaconf checks and converts.
+PACKAGES = ["score", "model", "search", "training", "evaluation", "data", "text", "build", "device", "run"]
+install_import_hook([f"heed.{name}" for name in PACKAGES], "shapes.check")
+
+sys.path.append(str(Path(__file__).parents[1] / "examples" / "custom_score"))  # my_scores
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)

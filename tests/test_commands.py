@@ -1,0 +1,196 @@
+"""The scripts as a user runs them, and what they say to bad input."""
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra.errors import HydraException
+from tiny import ROOT, config, overrides, script, write_corpus
+
+from heed.app import train
+from heed.evaluation.alignment import load_alignments
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A trained run."""
+    directory = tmp_path_factory.mktemp("commands")
+    done = script("train", *overrides(directory), f"run={directory / 'run'}")
+    assert done.returncode == 0, done.stderr
+    assert "BLEU" in done.stdout and "|tok:13a|" in done.stdout
+    assert f"report: {directory / 'run' / 'eval' / 'test-beam' / 'report.md'}" in done.stdout
+    yield directory / "run"
+
+
+def test_run_directory_is_laid_out_as_documented(run: Path) -> None:
+    assert sorted(path.name for path in run.iterdir()) == [
+        "checkpoints",
+        "config.yaml",
+        "eval",
+        "metrics.jsonl",
+        "tensorboard",
+        "tokenizer.model",
+    ]
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
+        "best.safetensors",
+        "last.pt",
+        "previous.pt",
+    ]
+    scores = json.loads((run / "eval" / "test-beam" / "scores.json").read_text())
+    assert {"score", "signature", "low", "high"} <= scores["bleu"].keys()
+    assert len(load_alignments(run / "eval" / "test-beam" / "alignments.npz")) == 5
+
+
+def test_a_second_run_starts_at_once(run: Path) -> None:
+    before = (run / "checkpoints" / "last.pt").stat().st_mtime_ns
+    done = script("train", *overrides(run.parent), f"run={run}")
+    assert done.returncode == 0, done.stderr
+    assert "BLEU" in done.stdout
+    assert (run / "checkpoints" / "last.pt").stat().st_mtime_ns == before, "nothing was trained again"
+
+
+def test_evaluate_any_split_and_search(run: Path) -> None:
+    done = script("evaluate", f"run={run}", "split=val", "search=greedy", "metrics.bootstrap=0")
+    assert done.returncode == 0, done.stderr
+    hypotheses = (run / "eval" / "val-greedy" / "hypotheses.txt").read_bytes()
+    assert hypotheses.count(b"\n") == 7
+    assert (run / "eval" / "val-greedy" / "report.md").exists()
+    wrong = script("evaluate", f"run={run}", "split=dev")
+    assert wrong.returncode == 2
+    assert "there is no split 'dev': the corpus has train, val, test" in wrong.stderr
+
+
+def test_ensemble_of_a_run_with_itself_is_the_run(run: Path) -> None:
+    assert script("evaluate", f"run=[{run},{run}]", "metrics.bootstrap=0").returncode == 0
+    assert script("evaluate", f"run={run}", "metrics.bootstrap=0").returncode == 0
+    texts = [(run / "eval" / name / "hypotheses.txt").read_text() for name in ("test-beam", "test-beam-ensemble2")]
+    assert texts[0] == texts[1]
+
+
+def test_translate_gives_a_line_for_each_line(run: Path) -> None:
+    lines = ["ene mene", "", "   ", "völlig unbekannt\u2028immer noch dieselbe Zeile", "raus\r", "x" * 3000, "und du"]
+    done = script("translate", f"run={run}", "buffer=3", input="\n".join(lines))
+    assert done.returncode == 0, done.stderr
+    translations = done.stdout.split("\n")
+    assert len(translations) == len(lines) + 1 and translations[-1] == ""
+    assert translations[1] == translations[2] == ""
+    one_by_one = script("translate", f"run={run}", "buffer=1", input="\n".join(lines))
+    assert one_by_one.stdout == done.stdout
+
+
+def test_translate_n_best_with_scores(run: Path) -> None:
+    done = script("translate", f"run={run}", "scores=true", "search.n_best=3", input="ene mene\n")
+    cells = done.stdout.rstrip("\n").split("\t")
+    assert len(cells) == 6
+    log_probs = [float(cell) for cell in cells[::2]]
+    assert all(log_prob <= 0 for log_prob in log_probs)
+
+
+def test_translate_ends_quietly_when_its_reader_does(run: Path) -> None:
+    command = f"yes 'ene mene' | {sys.executable} scripts/translate.py run={run} buffer=2 | head -n 3"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.count("\n") == 3
+    assert "Traceback" not in done.stderr and "Error" not in done.stderr
+
+
+def test_help_does_not_load_torch() -> None:
+    program = (
+        "import sys, runpy; sys.argv = ['scripts/train.py', '--help']\n"
+        "try: runpy.run_path('scripts/train.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules, 'loaded'"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "score: bahdanau, concat, content, dot, general, scaled_dot" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["score=nonsense"], "Available options in 'score':\n\tbahdanau\n\tconcat\n\tcontent"),
+        (["training.learing_rate=1"], "learing_rate"),
+        (["+training.learing_rate=1"], "learing_rate"),
+        (["training.max_epochs=many"], "training.max_epochs"),
+        (["model.cell=rnn"], "model.cell is 'rnn': choose one of gru, lstm"),
+        (["+score.heads=8"], "score has no key heads: Bahdanau takes dim"),
+        (["score.dim=wide"], "score.dim"),
+        (["score._target_=collections.OrderedDict"], "must be a subclass of Score"),
+        (["score._target_=nowhere.Mine"], "score._target_ is 'nowhere.Mine', which cannot be imported"),
+        (["score=dot", "model.decoder_dim=12"], "the query (decoder state) has 12, the key (encoder state) 10"),
+        (["data.source=/nowhere"], "/nowhere"),
+        (["data=files", "data.source=null"], "data.source"),
+        (["device=tpu"], "device is 'tpu'"),
+        (["test_split=dev"], "there is no split 'dev'"),
+        (["tokenizer.joint=false"], "model.tie=three"),
+        (["training.precision=fp8"], "training.precision is 'fp8': choose one of auto, fp32, bf16"),
+        (["seed=-1"], "seed is -1"),
+    ],
+)
+def test_bad_configuration_is_told_before_any_work(tmp_path: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises((ValueError, HydraException)) as error:
+        train(config(tmp_path, *arguments), str(tmp_path / "run"))
+    assert message in str(error.value)
+    assert not (tmp_path / "run").exists() and not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["score=nonsense"], "Available options in 'score':\n\tbahdanau\n\tconcat\n\tcontent"),
+        (["score=dot", "model.decoder_dim=12"], "error: Dot multiplies query and key"),
+    ],
+)
+def test_errors_are_told_without_a_traceback(tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = script("train", *overrides(tmp_path), f"run={tmp_path / 'run'}", *arguments)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_files_of_unequal_length(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus")
+    with open(tmp_path / "corpus" / "train.en", "a", encoding="utf-8") as file:
+        file.write("one more\n")
+    done = script("train", *overrides(tmp_path), f"run={tmp_path / 'run'}")
+    assert done.returncode == 2
+    assert "train.de" in done.stderr and "60" in done.stderr and "61" in done.stderr
+
+
+def test_invalid_utf8_names_file_line_and_byte(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus")
+    path = tmp_path / "corpus" / "train.de"
+    content = path.read_bytes()
+    path.unlink()
+    with gzip.open(tmp_path / "corpus" / "train.de.gz", "wb") as file:
+        file.write(b"abc \xff def\n" + content[content.index(b"\n") + 1 :])
+    done = script("train", *overrides(tmp_path), f"run={tmp_path / 'run'}")
+    assert done.returncode == 2
+    assert "train.de.gz" in done.stderr and "line 1" in done.stderr and "byte 4" in done.stderr
+
+
+def test_empty_and_long_training_lines_are_dropped_with_a_count_and_empty_test_lines_kept(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    for name, lines in {
+        "train.de": "\nene\n" + "mene " * 300 + "\n",
+        "train.en": "MUH\n \n" + "MENE " * 300 + "\n",
+        "test.de": "\n",
+        "test.en": "MUH\n",
+    }.items():
+        with open(corpus / name, "a", encoding="utf-8") as file:
+            file.write(lines)
+    done = script("train", *overrides(tmp_path), f"run={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    assert "train: dropped 2 empty and 1 longer than 250 pieces, of 63 pairs" in done.stderr
+    hypotheses = (tmp_path / "run" / "eval" / "test-beam" / "hypotheses.txt").read_text(encoding="utf-8")
+    assert hypotheses.count("\n") == 6 and hypotheses.endswith("\n\n")
+
+
+def test_not_a_run_directory(tmp_path: Path) -> None:
+    done = script("evaluate", f"run={tmp_path}")
+    assert done.returncode == 2
+    assert "is not a run directory: it has no config.yaml" in done.stderr

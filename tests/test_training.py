@@ -1,0 +1,304 @@
+"""The training loop: what it computes, and that stopping it changes nothing."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import ROOT, config, overrides, script
+
+from heed.build import build_corpus, build_tokenizer_settings, build_trainer
+from heed.config import TrainConfig
+from heed.data.prepare import prepare
+from heed.run import Run
+from heed.training.checkpoint import load_state, load_weights, save_state, save_weights
+from heed.training.optimization import Schedule
+from heed.training.trainer import Trainer
+
+TIMED = ("train/tokens_per_second",)  # the only metric that depends on the clock
+
+
+def make(directory: Path, name: str, *more: str) -> Trainer:
+    settings = config(directory, *more)
+    return make_from(settings, directory, name)
+
+
+def make_from(settings: TrainConfig, directory: Path, name: str) -> Trainer:
+    prepared = prepare(
+        build_corpus(settings.data), build_tokenizer_settings(settings.tokenizer), directory / "data", 50
+    )
+    run = Run(directory / name)
+    run.claim(settings, prepared.directory)
+    return build_trainer(settings, prepared, run)
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMED} for line in lines]
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Two runs are equal bit for bit: everything that a checkpoint carries, the best weights, the metrics."""
+    states = [load_state(run / "checkpoints") for run in (one, other)]
+    assert_equal(*states)
+    best = [(run / "checkpoints" / "best.safetensors").read_bytes() for run in (one, other)]
+    assert best[0] == best[1]
+    assert metrics(one) == metrics(other)
+    assert metrics(one)
+
+
+def assert_equal(one: object, other: object) -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_equal(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            assert_equal(*pair)
+    else:
+        assert one == other
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        ["training.schedule=plateau", "training.monitor=loss", "training.accumulate=2"],
+        ["training.ema_decay=0", "decoder=bahdanau", "score=general", "training.optimizer=adamw"],
+    ],
+)
+def test_stop_anywhere_and_resume_is_never_stopped(tmp_path: Path, more: list[str], monkeypatch) -> None:
+    whole = make(tmp_path, "whole", *more)
+    assert whole.train()
+    steps_per_epoch = whole.total_steps // 3
+    for stop in (1, steps_per_epoch - 1, steps_per_epoch + 2, whole.total_steps - 1):
+        name = f"stopped-{stop}"
+        trainer = make(tmp_path, name, *more)
+        update = trainer._update
+
+        def interrupting(batches, update=update, trainer=trainer, stop=stop):  # type: ignore[no-untyped-def]
+            update(batches)
+            if trainer.step == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr(trainer, "_update", interrupting)
+        assert not trainer.train()
+        trainer.monitor.close()
+        torch.manual_seed(stop)  # a fresh process would not continue this one's random numbers
+        resumed = make(tmp_path, name, *more)
+        assert resumed.step == stop
+        assert resumed.train()
+        resumed.monitor.close()
+        assert_same(tmp_path / "whole", tmp_path / name)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_killed_process_resumes_to_the_same_end(tmp_path: Path, number: int) -> None:
+    more = ["training.save_every=4", "training.max_epochs=12", "training.precision=fp32"]
+    arguments = [*overrides(tmp_path), *more]
+    done = script("train", *arguments, f"run={tmp_path / 'whole'}")
+    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "scripts/train.py", *arguments, f"run={tmp_path / 'killed'}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment)
+    while not (tmp_path / "killed" / "checkpoints" / "last.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    time.sleep(0.05)  # somewhere between two saves
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    stopped = load_state(tmp_path / "killed" / "checkpoints")
+    whole = load_state(tmp_path / "whole" / "checkpoints")
+    assert stopped is not None and whole is not None
+    assert stopped["step"] < whole["step"], "the process was too fast for this test"
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert "the same command goes on" in out
+    again = script("train", *command[2:])
+    assert again.returncode == 0, again.stderr
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_tensorboard_has_what_is_promised_and_no_step_twice(tmp_path: Path) -> None:
+    arguments = [*overrides(tmp_path), f"run={tmp_path / 'run'}", "training.num_samples=2"]
+    assert script("train", *arguments, "training.save_every=3").returncode == 0
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"images": 0}).Reload()
+    tags = events.Tags()
+    for tag in (
+        "train/loss train/perplexity train/learning_rate train/gradient_norm train/tokens_per_second "
+        "val/loss val/perplexity val/bleu val/attention_entropy test/bleu test/chrf test/ter"
+    ).split():
+        assert tag in tags["scalars"], tag
+        steps = [event.step for event in events.Scalars(tag)]
+        assert steps == sorted(set(steps)), tag
+    assert {"alignment/1", "alignment/2"} <= set(tags["images"])
+    assert "translations/text_summary" in tags["tensors"]
+    assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(
+        events.summary_metadata
+    )
+    entropy = [event.value for event in events.Scalars("val/attention_entropy")]
+    assert all(0 <= value <= 1 for value in entropy)
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
+    trainer = make(tmp_path, "a", "model.dropout=0", "training.precision=fp32", "training.ema_decay=0")
+    whole = make(
+        tmp_path, "b", "model.dropout=0", "training.precision=fp32", "training.ema_decay=0",
+        "training.batch_tokens=100000",
+    )  # fmt: skip
+    first = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer._update(list(trainer.batches.once()))
+    whole._update(list(whole.batches.once()))
+    for name, parameter in trainer.model.named_parameters():
+        # Adam's first step is the sign of the gradient: compare the gradient's moments, not the parameters
+        ours = trainer.optimizer.state[parameter]["exp_avg"]
+        theirs = whole.optimizer.state[dict(whole.model.named_parameters())[name]]["exp_avg"]
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
+        assert not torch.equal(first[name], parameter)
+
+
+def test_average_follows_its_formula(tmp_path: Path) -> None:
+    trainer = make(tmp_path, "run", "training.ema_decay=0.75")
+    expected: dict[str, torch.Tensor] = {}
+    stream = iter(trainer.batches)
+    for step in range(5):
+        trainer._update([next(stream)])
+        for name, parameter in trainer.model.named_parameters():
+            new = parameter.detach().clone()
+            expected[name] = new if step == 0 else 0.75 * expected[name] + 0.25 * new
+    for name, parameter in trainer.best_model.named_parameters():
+        torch.testing.assert_close(parameter, expected[name])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", lambda s: min(1, (s + 1) / 7)),
+        ("inverse_sqrt", lambda s: (s + 1) / 7 if s < 7 else math.sqrt(7 / s)),
+        ("cosine", lambda s: (s + 1) / 7 if s < 7 else 0.5 * (1 + math.cos(math.pi * (s - 7) / (31 - 7)))),
+        ("plateau", lambda s: min(1, (s + 1) / 7)),
+    ],
+)
+def test_schedule_follows_its_formula(tmp_path: Path, schedule: str, expected) -> None:  # type: ignore[no-untyped-def]
+    settings = config(tmp_path, f"training.schedule={schedule}", "training.warmup_steps=7").training
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=3.0)
+    steps = Schedule(settings, optimizer, total_steps=31)
+    for step in range(31):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(3 * expected(step)), step
+        optimizer.step()
+        steps.step()
+    if schedule == "plateau":
+        for _ in range(3):
+            steps.validated(1.0)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(1.5)
+
+
+def test_bad_steps_are_skipped_counted_and_end_the_run(tmp_path: Path, monkeypatch, caplog) -> None:
+    trainer = make(tmp_path, "run", "training.max_bad_steps=3")
+    stream = iter(trainer.batches)
+    trainer._update([next(stream)])
+    weights = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    real = trainer.model.encoder.forward
+    monkeypatch.setattr(trainer.model.encoder, "forward", lambda *a: tuple(x * math.nan for x in real(*a)))
+    trainer._update([next(stream)])
+    trainer._update([next(stream)])
+    assert (trainer.bad_steps, trainer.bad_in_a_row) == (2, 2)
+    for name, parameter in trainer.model.named_parameters():
+        assert torch.equal(parameter, weights[name])
+    with pytest.raises(FloatingPointError, match=r"3 steps in a row.*learning_rate \(it is 0.001\)"):
+        trainer._update([next(stream)])
+    monkeypatch.undo()
+    trainer._update([next(stream)])
+    assert (trainer.bad_steps, trainer.bad_in_a_row) == (3, 0)
+    assert "step 2 skipped: loss nan" in caplog.text
+
+
+def test_patience_ends_the_run(tmp_path: Path) -> None:
+    trainer = make(
+        tmp_path, "run", "training.patience=2", "training.max_epochs=50", "training.learning_rate=0",
+        "training.monitor=loss",
+    )  # fmt: skip
+    assert trainer.train()
+    assert trainer.step == 3 * trainer.validate_every, "first is best, then two that are not better"
+
+
+def test_keeps_as_many_as_asked(tmp_path: Path) -> None:
+    trainer = make(tmp_path, "run", "training.keep=2", "training.max_epochs=4")
+    trainer.train()
+    kept = sorted(path.stem for path in (tmp_path / "run" / "checkpoints").glob("step-*"))
+    assert kept == [f"step-{n * trainer.validate_every:08d}" for n in (3, 4)]
+
+
+def test_damaged_state_falls_back_to_the_one_before(tmp_path: Path, caplog) -> None:
+    for number in (1, 2):
+        save_state(tmp_path, {"number": number, "weights": torch.ones(1000)})
+    last = tmp_path / "last.pt"
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    state = load_state(tmp_path)
+    assert state is not None and state["number"] == 1
+    assert f"{last} cannot be read and is passed over" in caplog.text
+    (tmp_path / "previous.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match="none of .*last.pt.*previous.pt"):
+        load_state(tmp_path)
+
+
+def test_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path) -> None:
+    program = f"""
+import resource, signal, torch
+from pathlib import Path
+from heed.training.checkpoint import save_state, save_weights
+directory = Path({str(tmp_path)!r})
+save_state(directory, {{"number": 1}})
+save_weights(directory, "best", torch.nn.Linear(3, 2))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))  # a disk with room for 10 kB
+for save in (
+    lambda: save_state(directory, {{"number": 2, "weights": torch.ones(100_000)}}),
+    lambda: save_weights(directory, "best", torch.nn.Linear(300, 200)),
+):
+    try:
+        save()
+    except Exception as error:
+        print("failed:", type(error).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert done.stdout.count("failed:") == 2, done.stderr
+    state = load_state(tmp_path)
+    assert state is not None and state["number"] == 1
+    load_weights(torch.nn.Linear(3, 2), tmp_path, "best")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.safetensors", "last.pt"]
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    save_weights(tmp_path, "best", torch.nn.Linear(3, 2))
+    with pytest.raises(ValueError, match=r"best.safetensors is of another model: it differs in bias, weight"):
+        load_weights(torch.nn.Linear(3, 5), tmp_path, "best")
+    with pytest.raises(ValueError, match=r"step-7.safetensors: no such checkpoint; there is best"):
+        load_weights(torch.nn.Linear(3, 2), tmp_path, "step-7")
+
+
+def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
+    torch.save({"format": 1, "model": torch.nn.Linear(2, 2)}, tmp_path / "last.pt")
+    with pytest.raises(ValueError, match=r"none of .*last.pt can be read"):
+        load_state(tmp_path)
+
+
+def test_directory_of_another_configuration_is_refused(tmp_path: Path) -> None:
+    make(tmp_path, "run")
+    run = Run(tmp_path / "run")
+    run.check(config(tmp_path))
+    with pytest.raises(ValueError) as error:
+        run.check(config(tmp_path, "seed=3", "training.learning_rate=0.5"))
+    assert "seed: 1, 3" in str(error.value)
+    assert "training.learning_rate: 0.001, 0.5" in str(error.value)
+    assert str(error.value).count("\n  ") == 2

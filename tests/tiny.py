@@ -1,0 +1,79 @@
+"""A corpus of a few dozen lines and a model of a few thousand parameters, for tests of the whole way."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from heed.config import TrainConfig, typed
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = {"data": "files", "score": "bahdanau", "decoder": "luong", "experiment": "files", "search": "beam"}
+
+
+def write_corpus(directory: Path, num_train: int = 60) -> Path:
+    """Words in, the same words in upper case out."""
+    directory.mkdir(parents=True, exist_ok=True)
+    generator = random.Random(7)
+    for split, num in (("train", num_train), ("val", 7), ("test", 5)):
+        lines = [
+            " ".join(generator.choices("ene mene muh und raus bist du".split(), k=n % 6 + 1))
+            for n in range(num)
+        ]
+        (directory / f"{split}.de").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        (directory / f"{split}.en").write_text(
+            "".join(f"{line.upper()}\n" for line in lines), encoding="utf-8"
+        )
+    return directory
+
+
+def overrides(directory: Path) -> list[str]:
+    """What makes a configuration tiny, as given on a command line; the corpus is made if it is not there."""
+    if not (directory / "corpus").exists():
+        write_corpus(directory / "corpus")
+    return [
+        "data=files",
+        f"data.source={directory / 'corpus'}",
+        f"data_dir={directory / 'data'}",
+        "tokenizer=word",
+        "tokenizer.min_frequency=1",
+        "model.embedding_dim=6",
+        "model.encoder_dim=5",
+        "model.encoder_layers=1",
+        "model.decoder_dim=10",
+        "model.dropout=0.2",
+        "training.batch_tokens=40",
+        "training.max_epochs=3",
+        "training.warmup_steps=5",
+        "training.log_every=3",
+        "training.ema_decay=0.9",
+        "metrics.bootstrap=20",
+    ]
+
+
+def config(directory: Path, *more: str) -> TrainConfig:
+    """The typed configuration, as `scripts/train.py` would make it."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        composed = compose("train", [*overrides(directory), *more])
+    OmegaConf.set_struct(composed, False)
+    composed.pop("run")
+    composed.names = NAMES
+    return typed(TrainConfig, composed)
+
+
+def script(name: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """Runs a script as a user would."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=options.pop("cwd", ROOT),
+        env={**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})},
+        timeout=300,
+        **options,
+    )
