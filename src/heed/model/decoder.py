@@ -5,9 +5,10 @@ from abc import ABC, abstractmethod
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import dropout, linear
+from torch.nn.functional import linear
 
 from heed.model.attention import Attention, Memory
+from heed.model.dropout import dropout
 from heed.model.recurrent import Recurrent, State
 
 

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from heed.model.dropout import Dropout
 from heed.model.recurrent import RNN, State
 
 
@@ -31,7 +32,7 @@ class Encoder(nn.Module):
         self.backwards = nn.ModuleList(
             RNN[cell](dim, hidden_dim, batch_first=True) for dim in (dims if bidirectional else [])
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, embedded: Float[Tensor, "B S E"], mask: Bool[Tensor, "B S"]

@@ -3,7 +3,9 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import dropout, linear
+from torch.nn.functional import linear
+
+from heed.model.dropout import dropout
 
 State = tuple[Tensor, ...]
 """What one step hands to the next, each "B N H" with a last axis of its own; which is which, only the owner knows."""

@@ -5,6 +5,7 @@ from torch import Tensor, arange, nn
 
 from heed.model.attention import Memory
 from heed.model.decoder import Decoder
+from heed.model.dropout import Dropout
 from heed.model.encoder import Bridge, Encoder
 from heed.model.recurrent import State
 
@@ -30,7 +31,7 @@ class Seq2Seq(nn.Module):
         self.bridge = bridge
         self.decoder = decoder
         self.output = output  # R -> V
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def encode(self, src: Int[Tensor, "B S"], src_lengths: Int[Tensor, "B"]) -> tuple[Memory, State]:
         """Reads source sentences (each ending in EOS, padded): memory and the decoder's first state."""

@@ -34,7 +34,7 @@ class _CrossEntropy(torch.autograd.Function):
         smoothing: float,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
-        x, W = readouts.to(dtype), weight.to(dtype)
+        x, W, b = readouts.to(dtype), weight.to(dtype), bias.to(dtype)
         learning = any(ctx.needs_input_grad)
         grad_x, grad_W, grad_b = torch.empty_like(x), torch.zeros_like(weight), torch.zeros_like(bias)
         nll, uniform = bias.new_zeros(()), bias.new_zeros(())
@@ -42,17 +42,22 @@ class _CrossEntropy(torch.autograd.Function):
             for start in range(0, len(x), CHUNK):
                 rows = slice(start, start + CHUNK)
                 target = targets[rows, None]
-                log_probs = ((x[rows] @ W.T).to(bias.dtype) + bias).log_softmax(-1)
+                log_probs = torch.addmm(b, x[rows], W.T).log_softmax(-1, bias.dtype)
                 nll -= log_probs.gather(-1, target).sum()
-                uniform -= log_probs.mean(-1).sum()
+                if smoothing:
+                    uniform -= log_probs.mean(-1).sum()
                 if not learning:
                     continue
-                grad = log_probs.exp_() - smoothing / len(bias)  # of the logits: p - the smoothed target
+                grad = log_probs.exp_()  # of the logits: p - the smoothed target, whose even share is subtracted below
                 grad.scatter_add_(-1, target, torch.full_like(target, smoothing - 1, dtype=grad.dtype))
                 grad_b += grad.sum(0)
                 grad = grad.to(dtype)
-                grad_x[rows] = grad @ W
+                torch.mm(grad, W, out=grad_x[rows])
                 grad_W += grad.T @ x[rows]
+            even = smoothing / len(bias)
+            grad_x -= even * W.sum(0)
+            grad_W -= even * x.sum(0)
+            grad_b -= even * len(x)
         if learning:
             ctx.save_for_backward(grad_x.to(readouts.dtype), grad_W, grad_b)
         ctx.mark_non_differentiable(nll)
