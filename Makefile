@@ -4,7 +4,7 @@ DECODER ?= luong# the wiring: a file in configs/decoder/
 DATA    ?= grammar# the corpus: a file in configs/data/
 SEED    ?= 1# of weights, batches and dropout
 RUN     ?=# a run directory; train makes runs/<data>/<experiment>/<score>/seed<SEED> without it
-ARGS    ?=# any Hydra overrides, such as "training.max_epochs=5 search=greedy"
+ARGS    ?=# any Hydra overrides, such as "model.cell=lstm training.max_epochs=5"
 
 PYTHON  ?= python3.11
 BIN     := .venv/bin
@@ -28,13 +28,13 @@ $(VENV): pyproject.toml constraints.txt
 setup: $(VENV) ## set up .venv; every target does it where needed
 
 train: $(VENV) ## train a run, or go on with it, then evaluate it: SCORE DECODER DATA SEED RUN ARGS
-	@$(BIN)/python scripts/train.py score=$(SCORE) decoder=$(DECODER) data=$(DATA) seed=$(SEED) $(if $(RUN),run=$(RUN)) $(ARGS)
+	@$(BIN)/python scripts/train.py score=$(SCORE) decoder=$(DECODER) data=$(DATA) seed=$(SEED) $(if $(RUN),'run=$(RUN)') $(ARGS)
 
 evaluate: $(VENV) need-run ## translate a split of a run's corpus and report BLEU, chrF2, TER: RUN ARGS
-	@$(BIN)/python scripts/evaluate.py run=$(RUN) $(ARGS)
+	@$(BIN)/python scripts/evaluate.py 'run=$(RUN)' $(ARGS)
 
 translate: $(VENV) need-run ## translate standard input line by line, or at a prompt: RUN ARGS
-	@$(BIN)/python scripts/translate.py run=$(RUN) $(ARGS)
+	@$(BIN)/python scripts/translate.py 'run=$(RUN)' $(ARGS)
 
 scores: $(VENV) ## list the attention scores: equation, reference, parameters
 	@$(BIN)/python scripts/scores.py
@@ -61,7 +61,8 @@ format: $(VENV) ## bring the code into shape
 	$(BIN)/ruff format
 
 clean: ## remove caches and prepared corpora; runs and .venv stay
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis data/*-*-*-* data/.preparing-*
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis data/.preparing-*
+	for made in data/*/prepare.json; do [ ! -e "$$made" ] || rm -rf "$${made%/*}"; done
 	find src scripts tests -name __pycache__ -type d -exec rm -rf {} +
 
 .PHONY: need-run

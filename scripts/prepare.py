@@ -1,17 +1,19 @@
-"""Prepares a corpus: `python scripts/prepare.py data=multi30k`. Training does it by itself."""
+"""Prepares a corpus as `scripts/train.py` would: `python scripts/prepare.py data=multi30k`."""
 
 from omegaconf import DictConfig
 
 from heed.cli import script
 
 
-@script("prepare")
+@script("train")
 def main(composed: DictConfig) -> None:
     """Composed configuration to a prepared corpus; prints where it is and what it holds."""
     from heed.app import prepare
     from heed.config import PrepareConfig, typed
 
-    prepare(typed(PrepareConfig, composed))
+    prepare(
+        typed(PrepareConfig, {key: composed[key] for key in ("data", "tokenizer", "max_length", "data_dir")})
+    )
 
 
 if __name__ == "__main__":

@@ -2,18 +2,18 @@
 
 from omegaconf import DictConfig
 
-from heed.cli import choices, script
+from heed.cli import choices, overrides, script
 
 
 @script("train")
 def main(composed: DictConfig) -> None:
     """Composed configuration to a trained and evaluated run."""
     from heed.app import train
-    from heed.config import TrainConfig, typed
+    from heed.config import train_config
+    from heed.run import default_path
 
-    path = composed.pop("run")
-    composed.names = choices(composed)
-    train(typed(TrainConfig, composed), path)
+    config = train_config(composed, choices(composed))
+    train(config, composed.run or default_path(config.names, config.seed, overrides()))
 
 
 if __name__ == "__main__":

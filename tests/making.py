@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
+import heed.config
 from heed.build import build_model, component, forked
-from heed.config import TrainConfig, typed
+from heed.config import TrainConfig
 from heed.model import Seq2Seq
 from heed.score import Score
 
@@ -52,9 +52,7 @@ def joins_any_sizes(name: str) -> bool:
 def train_config(*overrides: str) -> TrainConfig:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         composed = compose("train", list(overrides))
-    OmegaConf.set_struct(composed, False)
-    composed.pop("run")
-    return typed(TrainConfig, composed)
+    return heed.config.train_config(composed, {})
 
 
 def make_model(

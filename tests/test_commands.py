@@ -13,6 +13,7 @@ from tiny import ROOT, config, overrides, script, write_corpus
 
 from heed.app import train
 from heed.evaluation.alignment import load_alignments
+from heed.run import default_path
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,7 @@ def test_run_directory_is_laid_out_as_documented(run: Path) -> None:
     assert sorted(path.name for path in run.iterdir()) == [
         "checkpoints",
         "config.yaml",
+        "corpus.json",
         "eval",
         "metrics.jsonl",
         "tensorboard",
@@ -67,12 +69,22 @@ def test_evaluate_any_split_and_search(run: Path) -> None:
 def test_ensemble_of_a_run_with_itself_is_the_run(run: Path) -> None:
     assert script("evaluate", f"run=[{run},{run}]", "metrics.bootstrap=0").returncode == 0
     assert script("evaluate", f"run={run}", "metrics.bootstrap=0").returncode == 0
-    texts = [(run / "eval" / name / "hypotheses.txt").read_text() for name in ("test-beam", "test-beam-ensemble2")]
+    texts = [
+        (run / "eval" / name / "hypotheses.txt").read_text() for name in ("test-beam", "test-beam-ensemble2")
+    ]
     assert texts[0] == texts[1]
 
 
 def test_translate_gives_a_line_for_each_line(run: Path) -> None:
-    lines = ["ene mene", "", "   ", "völlig unbekannt\u2028immer noch dieselbe Zeile", "raus\r", "x" * 3000, "und du"]
+    lines = [
+        "ene mene",
+        "",
+        "   ",
+        "völlig unbekannt\u2028immer noch dieselbe Zeile",
+        "raus\r",
+        "x" * 3000,
+        "und du",
+    ]
     done = script("translate", f"run={run}", "buffer=3", input="\n".join(lines))
     assert done.returncode == 0, done.stderr
     translations = done.stdout.split("\n")
@@ -104,7 +116,9 @@ def test_help_does_not_load_torch() -> None:
         "except SystemExit: pass\n"
         "assert 'torch' not in sys.modules, 'loaded'"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert "score: bahdanau, concat, content, dot, general, scaled_dot" in done.stdout
 
@@ -121,7 +135,10 @@ def test_help_does_not_load_torch() -> None:
         (["score.dim=wide"], "score.dim"),
         (["score._target_=collections.OrderedDict"], "must be a subclass of Score"),
         (["score._target_=nowhere.Mine"], "score._target_ is 'nowhere.Mine', which cannot be imported"),
-        (["score=dot", "model.decoder_dim=12"], "the query (decoder state) has 12, the key (encoder state) 10"),
+        (
+            ["score=dot", "model.decoder_dim=12"],
+            "the query (decoder state) has 12, the key (encoder state) 10",
+        ),
         (["data.source=/nowhere"], "/nowhere"),
         (["data=files", "data.source=null"], "data.source"),
         (["device=tpu"], "device is 'tpu'"),
@@ -131,7 +148,9 @@ def test_help_does_not_load_torch() -> None:
         (["seed=-1"], "seed is -1"),
     ],
 )
-def test_bad_configuration_is_told_before_any_work(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_bad_configuration_is_told_before_any_work(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
     with pytest.raises((ValueError, HydraException)) as error:
         train(config(tmp_path, *arguments), str(tmp_path / "run"))
     assert message in str(error.value)
@@ -173,7 +192,9 @@ def test_invalid_utf8_names_file_line_and_byte(tmp_path: Path) -> None:
     assert "train.de.gz" in done.stderr and "line 1" in done.stderr and "byte 4" in done.stderr
 
 
-def test_empty_and_long_training_lines_are_dropped_with_a_count_and_empty_test_lines_kept(tmp_path: Path) -> None:
+def test_empty_and_long_training_lines_are_dropped_with_a_count_and_empty_test_lines_kept(
+    tmp_path: Path,
+) -> None:
     corpus = write_corpus(tmp_path / "corpus")
     for name, lines in {
         "train.de": "\nene\n" + "mene " * 300 + "\n",
@@ -188,6 +209,43 @@ def test_empty_and_long_training_lines_are_dropped_with_a_count_and_empty_test_l
     assert "train: dropped 2 empty and 1 longer than 250 pieces, of 63 pairs" in done.stderr
     hypotheses = (tmp_path / "run" / "eval" / "test-beam" / "hypotheses.txt").read_text(encoding="utf-8")
     assert hypotheses.count("\n") == 6 and hypotheses.endswith("\n\n")
+
+
+def test_a_run_of_data_that_have_changed_is_refused_and_kept(tmp_path: Path) -> None:
+    arguments = [*overrides(tmp_path), f"run={tmp_path / 'run'}"]
+    assert script("train", *arguments).returncode == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").glob("tokenizer*")}
+    for side in ("de", "en"):
+        with open(tmp_path / "corpus" / f"train.{side}", "a", encoding="utf-8") as file:
+            file.write("neu\n")
+    done = script("train", *arguments)
+    assert done.returncode == 2
+    assert "was trained on another corpus" in done.stderr and "corpus.json differs" in done.stderr
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").glob("tokenizer*")}
+    assert script("evaluate", f"run={tmp_path / 'run'}").returncode == 0
+
+
+def test_translate_answers_before_the_input_ends(run: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "scripts/translate.py", f"run={run}"],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdin and process.stdout
+    for line in ("ene mene", "", "muh"):
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+        assert process.stdout.readline().endswith("\n")
+    process.stdin.close()
+    assert process.wait(timeout=60) == 0
+
+
+def test_an_override_of_what_is_learned_gets_its_own_directory() -> None:
+    names = {"data": "grammar", "experiment": "grammar", "decoder": "luong", "score": "dot"}
+    assert default_path(names, 2, ["score=dot", "seed=2", "search.width=3"]) == Path(
+        "runs/grammar/luong/dot/seed2"
+    )
+    own = default_path(names | {"experiment": "deep"}, 1, ["training.max_epochs=5", "model.cell=lstm"])
+    assert own == Path("runs/grammar/deep-luong-model.cell=lstm-training.max_epochs=5/dot/seed1")
 
 
 def test_not_a_run_directory(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.testing import assert_close
 
 from heed.model import Bridge, Encoder, Memory, Seq2Seq
+from heed.model.dropout import dropout
 from heed.model.recurrent import Recurrent
 
 V_SRC, V_TGT = 17, 19
@@ -304,3 +305,18 @@ def test_ties(wiring, tie):
     assert (model.src_embedding.weight is model.tgt_embedding.weight) == (tie == "three")
     shared = {"none": 3, "two": 2, "three": 1}[tie]
     assert sum(name.endswith("embedding.weight") or name == "output.weight" for name in names) == shared
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.4])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_dropout_drops_a_share_and_scales_the_rest(p, dtype):
+    x = torch.full((101, 211), 3.0, dtype=dtype, requires_grad=True)
+    assert torch.equal(dropout(x, p, training=False), x)
+    y = dropout(x, p, training=True)
+    assert y.dtype == dtype
+    kept = y != 0
+    assert_close(y[kept], (torch.tensor(3 / (1 - p)).to(dtype)).expand_as(y[kept]), rtol=0.01, atol=0)
+    num = x.numel()
+    assert abs(int((~kept).sum()) - p * num) <= 5 * (num * p * (1 - p)) ** 0.5  # five standard deviations
+    y.sum().backward()
+    assert_close(x.grad, y.detach() / 3, rtol=0.01, atol=0)

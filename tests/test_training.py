@@ -134,18 +134,26 @@ def test_tensorboard_has_what_is_promised_and_no_step_twice(tmp_path: Path) -> N
     assert script("train", *arguments, "training.save_every=3").returncode == 0
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"images": 0}).Reload()
     tags = events.Tags()
-    for tag in (
-        "train/loss train/perplexity train/learning_rate train/gradient_norm train/tokens_per_second "
-        "val/loss val/perplexity val/bleu val/attention_entropy test/bleu test/chrf test/ter"
-    ).split():
+    for tag in [
+        "train/loss",
+        "train/perplexity",
+        "train/learning_rate",
+        "train/gradient_norm",
+        "train/tokens_per_second",
+        "val/loss",
+        "val/perplexity",
+        "val/bleu",
+        "val/attention_entropy",
+        "test/bleu",
+        "test/chrf",
+        "test/ter",
+    ]:
         assert tag in tags["scalars"], tag
         steps = [event.step for event in events.Scalars(tag)]
         assert steps == sorted(set(steps)), tag
     assert {"alignment/1", "alignment/2"} <= set(tags["images"])
     assert "translations/text_summary" in tags["tensors"]
-    assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(
-        events.summary_metadata
-    )
+    assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(events.summary_metadata)
     entropy = [event.value for event in events.Scalars("val/attention_entropy")]
     assert all(0 <= value <= 1 for value in entropy)
 
@@ -248,7 +256,7 @@ def test_damaged_state_falls_back_to_the_one_before(tmp_path: Path, caplog) -> N
     assert state is not None and state["number"] == 1
     assert f"{last} cannot be read and is passed over" in caplog.text
     (tmp_path / "previous.pt").write_bytes(b"")
-    with pytest.raises(ValueError, match="none of .*last.pt.*previous.pt"):
+    with pytest.raises(ValueError, match=r"none of .*last.pt.*previous.pt"):
         load_state(tmp_path)
 
 

@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from heed.config import TrainConfig, typed
+from heed.config import TrainConfig, train_config
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {"data": "files", "score": "bahdanau", "decoder": "luong", "experiment": "files", "search": "beam"}
@@ -21,7 +20,7 @@ def write_corpus(directory: Path, num_train: int = 60) -> Path:
     generator = random.Random(7)
     for split, num in (("train", num_train), ("val", 7), ("test", 5)):
         lines = [
-            " ".join(generator.choices("ene mene muh und raus bist du".split(), k=n % 6 + 1))
+            " ".join(generator.choices(["ene", "mene", "muh", "und", "raus", "bist", "du"], k=n % 6 + 1))
             for n in range(num)
         ]
         (directory / f"{split}.de").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -59,10 +58,7 @@ def config(directory: Path, *more: str) -> TrainConfig:
     """The typed configuration, as `scripts/train.py` would make it."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         composed = compose("train", [*overrides(directory), *more])
-    OmegaConf.set_struct(composed, False)
-    composed.pop("run")
-    composed.names = NAMES
-    return typed(TrainConfig, composed)
+    return train_config(composed, NAMES)
 
 
 def script(name: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:

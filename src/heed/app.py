@@ -1,11 +1,16 @@
 """What the scripts do, each a function of its configuration."""
 
+import json
+import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -29,7 +34,7 @@ from heed.device import autocast, keep_freed_memory, pick_device
 from heed.evaluation.heatmap import terminal_heatmap
 from heed.evaluation.report import write_evaluation
 from heed.model import Seq2Seq
-from heed.run import Run, default_path
+from heed.run import Run
 from heed.score import Score
 from heed.search.translator import Translation, Translator
 from heed.text.pair import Tokenizers
@@ -43,11 +48,11 @@ def prepare(config: PrepareConfig) -> Prepared:
     return prepared
 
 
-def train(config: TrainConfig, path: str | None) -> None:
-    """Trains the run to its end and evaluates it; or saves at an interruption and exits with status 130."""
+def train(config: TrainConfig, path: str | Path) -> None:
+    """Trains the run in `path` to its end and evaluates it; or, interrupted, saves and exits with status 130."""
     pick_device(config.device)
-    resolve_split(build_corpus(config.data), config.test_split)
-    run = Run(path or default_path(config.names, config.seed))
+    split = resolve_split(build_corpus(config.data), config.test_split)
+    run = Run(path)
     run.check(config)
     joint = build_tokenizer_settings(config.tokenizer).joint
     build_model(config, (8, 8), joint)  # parts that do not fit are told before the corpus is prepared
@@ -55,29 +60,37 @@ def train(config: TrainConfig, path: str | None) -> None:
     run.claim(config, prepared.directory)
     keep_freed_memory()
     trainer = build_trainer(config, prepared, run)
-    print(
-        f"{run.path}: {num_parameters(trainer.model):,} parameters, {trainer.total_steps:,} steps, at step {trainer.step:,}"
-    )
-    start = time.perf_counter()
+    size = num_parameters(trainer.model)
+    print(f"{run.path}: {size:,} parameters, {trainer.total_steps:,} steps, at step {trainer.step:,}")
+    was_finished, start = trainer.finished, time.perf_counter()
     if not trainer.train():
         trainer.monitor.close()
         print(f"interrupted at step {trainer.step:,} and saved; the same command goes on from there")
         sys.exit(130)
     print(f"trained {trainer.step:,} steps; {time.perf_counter() - start:.0f} s since the last start")
-    scores = evaluate(
-        EvaluateConfig(
-            str(run.path), "best", config.test_split, config.search, config.metrics, config.device
-        ),
-        config.names["search"],
-    )
-    trainer.monitor.hparams(
-        hparams(config), {f"test/{name}": scores[name]["score"] for name in ("bleu", "chrf", "ter")}
-    )
+    evaluation = EvaluateConfig(str(run.path), "best", split, config.search, config.metrics, config.device)
+    directory = run.path / "eval" / f"{split}-{config.names['search']}"
+    scores = earlier(directory, about(evaluation, config)) if was_finished else None
+    if scores is None:
+        scores = evaluate(evaluation, config.names["search"])
+    else:
+        print(summary(scores, directory))
+    found = {f"test/{name}": scores[name]["score"] for name in ("bleu", "chrf", "ter")}
+    trainer.monitor.hparams(trainer.step + 1, hparams(config), found)
     trainer.monitor.close()
 
 
+def earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None:
+    """The `scores.json` of the directory, if it is of an evaluation like this one."""
+    file = directory / "scores.json"
+    scores = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    if scores is None or any(scores["info"].get(key) != value for key, value in info.items()):
+        return None
+    return scores
+
+
 def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
-    """Translates a split, writes `eval/<split>-<search>/` into the (first) run, prints the metrics; returns `scores.json`."""
+    """Translates a split, writes `eval/<split>-<search>/` into the (first) run, prints and returns `scores.json`."""
     models, tokenizers, trained = load_runs(config.run, config.checkpoint)
     corpus, device = build_corpus(trained.data), pick_device(config.device)
     split = resolve_split(corpus, config.split)
@@ -96,20 +109,28 @@ def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
         sources=sources,
         references=references,
         translations=translations,
-        **asdict(config.metrics),
+        **asdict(config.metrics.over(trained.metrics)),
         seconds=time.perf_counter() - start,
         info={
             "title": f"{split} by {', '.join(paths)}",
             "command": shlex.join(sys.argv),
-            "runs": paths,
-            "checkpoint": config.checkpoint,
-            "names": trained.names,
-            "precision": trained.training.precision,
-            "search": asdict(config.search),
+            **about(config, trained),
         },
     )
     print(summary(scores, directory))
     return scores
+
+
+def about(config: EvaluateConfig, trained: TrainConfig) -> dict[str, Any]:
+    """All that an evaluation depends on, as plain values for its report."""
+    return {
+        "runs": as_list(config.run),
+        "checkpoint": config.checkpoint,
+        "trained": {name: trained.names[name] for name in sorted(trained.names) if name != "search"},
+        "precision": trained.training.precision,
+        "search": asdict(config.search),
+        "metrics": asdict(config.metrics.over(trained.metrics)),
+    }
 
 
 def translate(config: TranslateConfig) -> None:
@@ -120,28 +141,61 @@ def translate(config: TranslateConfig) -> None:
     translator = Translator(
         [model.to(device) for model in models], tokenizers, config.search, device, precision
     )
-    if sys.stdin.isatty():
+    if sys.stdin.isatty() and sys.stdout.isatty():
         prompt(translator, config.scores)
         return
-    lines = decode_lines(sys.stdin.buffer, "standard input")
     try:
-        for best in translator.stream(lines, config.buffer):
-            sys.stdout.buffer.write((one_line(best, config.scores) + "\n").encode())
+        for chunk in arriving(decode_lines(sys.stdin.buffer, "standard input"), config.buffer):
+            for best in translator.translate(chunk):
+                sys.stdout.buffer.write((one_line(best, config.scores) + "\n").encode())
             sys.stdout.buffer.flush()
     except BrokenPipeError:  # whoever reads has had enough, as in `| head`
-        sys.stderr.close()
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # so that closing it fails silently too
+
+
+def arriving(lines: Iterable[str], most: int) -> Iterator[list[str]]:
+    """The lines that are there, at most so many at a time, waiting for one: fast on a file, prompt on a pipe."""
+    waiting: Queue[str | BaseException | None] = Queue(maxsize=most)
+
+    def read() -> None:
+        try:
+            for line in lines:
+                waiting.put(line)
+            waiting.put(None)
+        except BaseException as error:
+            waiting.put(error)
+
+    Thread(target=read, daemon=True).start()
+    while True:
+        chunk = [waiting.get()]
+        while len(chunk) < most and isinstance(chunk[-1], str):
+            try:
+                chunk.append(waiting.get_nowait())
+            except Empty:
+                break
+        there = [line for line in chunk if isinstance(line, str)]
+        if there:
+            yield there
+        if isinstance(chunk[-1], BaseException):
+            raise chunk[-1]
+        if chunk[-1] is None:
+            return
 
 
 def prompt(translator: Translator, scores: bool) -> None:
     """Asks for lines until the end of input; translates and draws each."""
+    with suppress(ImportError):
+        import readline  # noqa: F401  (line editing, where the system has it)
     while True:
         try:
             line = input("> ")
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             print()
             return
         best = translator.translate([line])[0]
-        print(one_line(best, scores).replace("\t", "\n" if not scores else "\t"))
+        print(one_line(best, scores))
         print(terminal_heatmap(best[0].pieces, best[0].src_pieces, best[0].alignment))
 
 
@@ -165,12 +219,14 @@ def load_runs(runs: Any, checkpoint: str) -> tuple[list[Seq2Seq], Tokenizers, Tr
 
 
 def resolve_split(corpus: Corpus, split: str) -> str:
-    """The name of a split; `test` is the first test split where none has that name. `ValueError` lists what there is."""
+    """The name of a split; `test` is the first test split if none has that name. `ValueError` lists what there is."""
     splits = corpus.splits()
     if split == "test" and split not in splits:
         split = next((name for name in splits if name not in ("train", "val")), split)
     if split not in splits:
-        raise ValueError(f"there is no split {split!r}: the corpus has {', '.join(splits)}")
+        raise ValueError(
+            f"there is no split {split!r}: the corpus has {', '.join(splits)} (set split=..., to train test_split=...)"
+        )
     return split
 
 
@@ -199,10 +255,13 @@ def summary(scores: dict[str, Any], directory: Path) -> str:
 
 def hparams(config: TrainConfig) -> dict[str, Any]:
     """The choices and settings that TensorBoard's table sorts runs by."""
+    groups = {"model": asdict(config.model), "training": asdict(config.training)}
+    groups |= {"score": config.score, "decoder": config.decoder}
     flat = {
         f"{group}.{key}": value
-        for group in ("model", "training")
-        for key, value in asdict(getattr(config, group)).items()
+        for group, keys in groups.items()
+        for key, value in keys.items()
+        if key != "_target_"
     }
     plain = {key: value for key, value in flat.items() if isinstance(value, bool | int | float | str)}
     return {**config.names, "seed": config.seed, **plain}
@@ -214,7 +273,7 @@ def num_parameters(module: nn.Module) -> int:
 
 
 def list_scores() -> None:
-    """Prints each score in configs/score/: its name, equation, reference, and parameters where query and key have size 512."""
+    """Prints each score in configs/score/: name, equation, reference, and parameters for queries and keys of 512."""
     for path in sorted((CONFIGS / "score").glob("*.yaml")):
         config: Any = OmegaConf.to_container(OmegaConf.load(path))
         alias = next(iter(config.get("defaults", [])), None)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from hydra.utils import get_class
+from omegaconf import OmegaConf
 from torch import nn
 
 from heed.config import TrainConfig, typed
@@ -31,7 +32,7 @@ EMBEDDING_STD = 0.1
 
 
 def component(group: str, config: Mapping[str, Any], interface: type[T], **given: Any) -> T:
-    """Makes the object that `config` describes: `_target_`, a subclass of `interface`, called with `given` and the other keys.
+    """Makes what `config` describes: `_target_`, a subclass of `interface`, called with `given` and the other keys.
 
     `ValueError` names a target that is missing, cannot be imported or is no such subclass, and a key that its class
     does not take or whose value has the wrong type.
@@ -47,7 +48,7 @@ def component(group: str, config: Mapping[str, Any], interface: type[T], **given
     accepted = {
         name: parameter
         for name, parameter in inspect.signature(cls, eval_str=True).parameters.items()
-        if name not in given
+        if name not in given and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     }
     unknown = sorted(set(keys) - set(accepted))
     if unknown:
@@ -57,10 +58,18 @@ def component(group: str, config: Mapping[str, Any], interface: type[T], **given
     missing = [n for n, p in accepted.items() if p.default is inspect.Parameter.empty and n not in keys]
     if missing:
         raise ValueError(f"{group} lacks {', '.join(missing)}, which {cls.__name__} needs")
-    types = {name: accepted[name].annotation for name in keys}
-    schema = make_dataclass(group, types.items())
-    values = typed(schema, dict(keys), group)
-    return cls(**given, **{name: getattr(values, name) for name in keys})  # type: ignore[no-any-return]
+    types = {name: _known(accepted[name].annotation) for name in keys}
+    values = typed(make_dataclass(group, types.items()), dict(keys), group)
+    return cls(**given, **{name: getattr(values, name) for name in keys})
+
+
+def _known(annotation: Any) -> Any:
+    """The annotation, if it is one whose values OmegaConf can check; else any value will do."""
+    try:
+        OmegaConf.structured(make_dataclass("probe", [("key", annotation)]))
+        return annotation
+    except Exception:
+        return Any
 
 
 def build_corpus(config: Mapping[str, Any]) -> Corpus:
@@ -75,7 +84,7 @@ def build_tokenizer_settings(config: Mapping[str, Any]) -> TokenizerSettings:
 
 @contextmanager
 def forked(seed: int, name: str) -> Iterator[None]:
-    """Random numbers of a component's own, from the seed and its name: none depends on what else is built, or on how it is drawn."""
+    """Random numbers of a component's own, from the seed and its name, whatever else is built and however."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int.from_bytes(digest[:7], "big"))
@@ -174,7 +183,7 @@ def build_trainer(config: TrainConfig, prepared: Prepared, run: Run) -> Trainer:
 
 
 def load_run(path: str | Path, checkpoint: str) -> tuple[Seq2Seq, Tokenizers, TrainConfig]:
-    """The model of a run with the weights of a checkpoint (`best`, `last`, or a kept `step-…`), its tokenizers and configuration."""
+    """A run's model with the weights of a checkpoint (`best`, `last`, `step-…`), its tokenizers and configuration."""
     run = Run(path)
     config = run.config()
     tokenizers = load_pair(build_tokenizer_settings(config.tokenizer), run.path)

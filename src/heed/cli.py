@@ -12,9 +12,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-# Before torch is loaded: on a machine that does other work too, threads that spin while they wait for each other
-# made training six times slower.
+# Before torch is loaded. Threads that wait for each other spin, by default for so long that training beside any other
+# work becomes ten times slower; not to spin at all costs a third of the speed on an idle machine. (docs/LOG.md)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -29,9 +30,11 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
         def run(config: DictConfig) -> None:
             logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-            warnings.formatwarning = lambda message, *_, **__: str(message)  # type: ignore[assignment]
+            warnings.formatwarning = lambda message, *_, **__: str(message)
             logging.captureWarnings(True)
-            OmegaConf.set_struct(config, False)  # from here on it is the typed schema that refuses unknown keys
+            OmegaConf.set_struct(
+                config, False
+            )  # from here on it is the typed schema that refuses unknown keys
             try:
                 function(config)
             except (ValueError, OSError, FloatingPointError) as error:
@@ -39,6 +42,9 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
                     raise
                 print(f"error: {error}", file=sys.stderr)
                 sys.exit(2)
+            except KeyboardInterrupt:
+                print("interrupted", file=sys.stderr)
+                sys.exit(130)
 
         return hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(run)
 
@@ -52,3 +58,8 @@ def choices(config: DictConfig) -> dict[str, str]:
     if "score" in config and "score" not in names:
         names["score"] = str(config.score.get("_target_")).rpartition(".")[2].lower()
     return names
+
+
+def overrides() -> list[str]:
+    """What was overridden on the command line."""
+    return list(HydraConfig.get().overrides.task)

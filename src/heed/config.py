@@ -1,6 +1,6 @@
-"""The typed schema of a configuration: an unknown key, a wrong type or an impossible value is an error that says which."""
+"""The typed schema of a configuration: an unknown key, a wrong type, an impossible value is an error that says so."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -55,7 +55,7 @@ class TrainingSettings:
     label_smoothing: float
     optimizer: str
     learning_rate: float
-    betas: tuple[float, float]
+    betas: list[float]
     weight_decay: float
     schedule: str
     warmup_steps: int
@@ -76,6 +76,10 @@ class TrainingSettings:
         require_one_of("training.optimizer", self.optimizer, ("adam", "adamw"))
         require_one_of("training.schedule", self.schedule, ("constant", "inverse_sqrt", "cosine", "plateau"))
         require_one_of("training.precision", self.precision, ("auto", "fp32", "bf16"))
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(
+                f"training.betas is {self.betas}: it must be two numbers from 0 to 1, such as [0.9, 0.98]"
+            )
         require_one_of("training.monitor", self.monitor, ("bleu", "loss"))
         require_between("training.label_smoothing", self.label_smoothing, 0, 1)
         require_between("training.ema_decay", self.ema_decay, 0, 1)
@@ -94,9 +98,23 @@ class TrainingSettings:
 class MetricSettings:
     """How hypotheses are compared with references; see sacrebleu's documentation."""
 
-    tokenize: str = "13a"
-    lowercase: bool = False
-    bootstrap: int = 1000
+    tokenize: str | None  # None in an evaluation: as in training
+    lowercase: bool | None
+    bootstrap: int | None
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        from sacrebleu.metrics import BLEU
+
+        if self.tokenize is not None:
+            require_one_of("metrics.tokenize", self.tokenize, tuple(BLEU.TOKENIZERS))
+        if self.bootstrap is not None:
+            require_between("metrics.bootstrap", self.bootstrap, 0, 1_000_000)
+
+    def over(self, others: "MetricSettings") -> "MetricSettings":
+        """These, and those of the others where there is none."""
+        own = {key: value for key, value in asdict(self).items() if value is not None}
+        return replace(others, **own)
 
 
 @dataclass
@@ -162,8 +180,16 @@ class EvaluateConfig:
     device: str
 
 
+def train_config(composed: DictConfig, names: dict[str, str]) -> TrainConfig:
+    """The composed `configs/train.yaml`, less what only other keys refer to, plus the names of the chosen YAMLs."""
+    plain: Any = OmegaConf.to_container(composed, resolve=True)
+    for key in ("run", "subwords"):
+        plain.pop(key, None)
+    return typed(TrainConfig, {**plain, "names": names})
+
+
 def typed(schema: type, config: DictConfig | dict[str, Any], group: str = "") -> Any:
-    """The configuration (of `group`) as an object of `schema`. `ValueError` names an unknown, missing or ill-typed key."""
+    """The configuration (of `group`) as a `schema`. `ValueError` names an unknown, missing or ill-typed key."""
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), config)
         missing = OmegaConf.missing_keys(merged)

@@ -16,7 +16,9 @@ def pick_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device is {name!r}, but torch finds no GPU here: take device=cpu or device=auto")
     try:
-        return torch.device(name)
+        device = torch.device(name)
+        torch.empty(0, device=device)
+        return device
     except RuntimeError as error:
         raise ValueError(f"device is {name!r}: {str(error).splitlines()[0]}") from None
 
@@ -33,8 +35,8 @@ def autocast(precision: str, device: torch.device) -> Callable[[], AbstractConte
 def has_bf16(device: torch.device) -> bool:
     """Whether bfloat16 arithmetic is fast there."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def keep_freed_memory() -> None:

@@ -1,7 +1,8 @@
 """The run directory: all that evaluation needs, and nothing that executes."""
 
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ class Run:
 
     def check(self, config: TrainConfig) -> None:
         """`ValueError`, naming the keys, where the directory holds a run of another configuration."""
-        if not self.config_file.exists():
-            return
-        differences = list(differing(_plain(self.config()), _plain(config)))
+        if not any(self.checkpoints.glob("*.pt")):
+            return  # nothing trained yet, so nothing to be lost
+        differences = list(differing(_relevant(self.config()), _relevant(config)))
         if differences:
             raise ValueError(
                 f"{self.path} holds a run of another configuration; it has, and you ask for:\n"
@@ -34,11 +35,23 @@ class Run:
                 + "\nName another directory (make: RUN=..., script: run=...), or remove this one"
             )
 
-    def claim(self, config: TrainConfig, tokenizers: Path) -> None:
-        """Makes the directory: the configuration, and copies of the tokenizer files in `tokenizers`, so that it stands alone."""
+    def claim(self, config: TrainConfig, prepared: Path) -> None:
+        """Makes the directory, with what evaluation needs of the prepared corpus: the tokenizers and their provenance.
+
+        `ValueError` where training has begun on another corpus, whose ids would mean other words.
+        """
+        files = {"corpus.json": prepared / "prepare.json"}
+        files |= {file.name: file for file in sorted(prepared.glob("tokenizer*.model"))}
+        if any(self.checkpoints.glob("*.pt")):
+            for name, file in files.items():
+                if not (self.path / name).exists() or (self.path / name).read_bytes() != file.read_bytes():
+                    raise ValueError(
+                        f"{self.path} was trained on another corpus than {prepared}: its {name} differs. The data have "
+                        "changed since; bring them back, or train in another directory (make: RUN=..., script: run=...)"
+                    )
         self.path.mkdir(parents=True, exist_ok=True)
-        for file in sorted(tokenizers.glob("tokenizer*.model")):
-            write(self.path / file.name, partial(shutil.copyfile, file))
+        for name, file in files.items():
+            write(self.path / name, partial(shutil.copyfile, file))
         write(self.config_file, partial(OmegaConf.save, OmegaConf.create(_plain(config))))
 
     def config(self) -> TrainConfig:
@@ -54,6 +67,15 @@ def _plain(config: TrainConfig) -> dict[str, Any]:
     return OmegaConf.to_container(OmegaConf.structured(config), resolve=True)  # type: ignore[return-value]
 
 
+def _relevant(config: TrainConfig) -> dict[str, Any]:
+    """What decides the weights; the rest may change between the parts of a run."""
+    plain = _plain(config)
+    for key in ("names", "search", "test_split", "device", "data_dir"):
+        del plain[key]
+    del plain["metrics"]["bootstrap"]
+    return plain
+
+
 def differing(there: Any, here: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
     """The leaves in which two nested dictionaries differ: dotted key, value there, value here (None: not there)."""
     if isinstance(there, dict) and isinstance(here, dict):
@@ -63,8 +85,15 @@ def differing(there: Any, here: Any, key: str = "") -> Iterator[tuple[str, Any, 
         yield key, there, here
 
 
-def default_path(names: dict[str, str], seed: int) -> Path:
-    """`runs/<data>/<experiment>/<score>/seed<k>`; the experiment is named by its YAML, if not that of the data, and the wiring."""
-    data, experiment, decoder = (names.get(group, "default") for group in ("data", "experiment", "decoder"))
-    experiment = decoder if experiment == data else f"{experiment}-{decoder}"
-    return Path("runs") / data / experiment / names["score"] / f"seed{seed}"
+def default_path(names: dict[str, str], seed: int, overrides: Sequence[str]) -> Path:
+    """`runs/<data>/<experiment>/<score>/seed<k>`.
+
+    The experiment is the recipe's name (unless it is that of the data), the decoder's, and each override that changes
+    what is learned, so that another configuration gets another directory.
+    """
+    data, recipe = names.get("data", "data"), names.get("experiment", "")
+    parts = [recipe if recipe != data else "", names.get("decoder", "decoder")]
+    parts += sorted(
+        o.replace("/", "_") for o in overrides if re.match(r"(model|training|tokenizer|decoder|score)\.", o)
+    )
+    return Path("runs") / data / "-".join(filter(None, parts)) / names["score"] / f"seed{seed}"

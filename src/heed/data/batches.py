@@ -17,11 +17,11 @@ class Batch(NamedTuple):
     """Sentence pairs as tensors, padded on the right with PAD."""
 
     src: Int64[Tensor, "B S"]  # each row ends in EOS
-    src_lengths: Int64[Tensor, "B"]  # EOS counted, so 1 or more
+    src_lengths: Int64[Tensor, " B"]  # EOS counted, so 1 or more
     tgt_in: Int64[Tensor, "B T"]  # what the decoder reads: begins with BOS
     tgt_out: Int64[Tensor, "B T"]  # what it is to say: `tgt_in` one step later, ends in EOS
-    tgt_lengths: Int64[Tensor, "B"]
-    indices: Int64[Tensor, "B"]  # the sentences' places in the split
+    tgt_lengths: Int64[Tensor, " B"]
+    indices: Int64[Tensor, " B"]  # the sentences' places in the split
 
     def to(self, device: torch.device | str) -> "Batch":
         """Moves the ids; lengths and indices stay on the CPU, where packing and book-keeping want them."""
@@ -88,7 +88,11 @@ class Batches:
         return {"epoch": self.epoch, "cursor": self.cursor}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on from there, at the next `iter`."""
+        """Goes on from there, at the next `iter`. `ValueError` for a place that these batches do not have."""
+        if not 0 <= state["cursor"] <= len(self):
+            raise ValueError(
+                f"the place to go on from is batch {state['cursor']} of an epoch of {len(self)}: other data"
+            )
         self.epoch, self.cursor = state["epoch"], state["cursor"]
 
     def _by_length(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -113,7 +117,9 @@ class Batches:
         return bounds
 
 
-def _ended(rows: Int64[np.ndarray, "B max"], lengths: Int64[np.ndarray, "B"]) -> Int64[np.ndarray, "B max+1"]:
+def _ended(
+    rows: Int64[np.ndarray, "B max"], lengths: Int64[np.ndarray, " B"]
+) -> Int64[np.ndarray, "B max+1"]:
     """The rows with EOS after each sentence."""
     ended = np.pad(rows, ((0, 0), (0, 1)), constant_values=PAD)
     ended[np.arange(len(ended)), lengths] = EOS

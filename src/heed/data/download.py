@@ -36,7 +36,7 @@ def download(url: str, path: Path, digest: str | None) -> None:
                 raise ValueError(f"{url}: download failed ({error}); {advice}") from error
     found = sha256(part)
     if digest is None:
-        log.info("%s: no hash is known for this file; got SHA-256 %s", url, found)
+        log.warning("%s: no hash is known for this file; got SHA-256 %s", url, found)
     elif found != digest:
         part.unlink()
         advice = "it was removed; run again, or download it by hand if the source has changed"

@@ -42,7 +42,7 @@ class TokenStore:
 
     def rows(
         self, indices: NDArray[np.int64], pad: int
-    ) -> tuple[Int64[np.ndarray, "B max"], Int64[np.ndarray, "B"]]:
+    ) -> tuple[Int64[np.ndarray, "B max"], Int64[np.ndarray, " B"]]:
         """The sentences of these indices, padded on the right with `pad`, and their lengths."""
         starts = self.offsets[indices]
         lengths = self.offsets[indices + 1] - starts

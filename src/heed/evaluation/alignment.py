@@ -32,7 +32,7 @@ def normalized_entropy(
     return normalized.sum() / tgt_mask.sum().clamp(min=1)
 
 
-def save_alignments(path: Path, alignments: Sequence[Float[np.ndarray, "T S"]]) -> None:
+def save_alignments(path: Path, alignments: Sequence[Float[np.ndarray, "_T _S"]]) -> None:
     """Writes matrices of any shapes as two plain arrays: all `weights` in a row, and their `shapes`."""
     flat = [np.asarray(alignment, dtype=np.float32).ravel() for alignment in alignments]
     np.savez_compressed(
@@ -42,7 +42,7 @@ def save_alignments(path: Path, alignments: Sequence[Float[np.ndarray, "T S"]]) 
     )
 
 
-def load_alignments(path: Path) -> list[Float[np.ndarray, "T S"]]:
+def load_alignments(path: Path) -> list[Float[np.ndarray, "_T _S"]]:
     """Reads what `save_alignments` wrote; nothing is unpickled."""
     with np.load(path, allow_pickle=False) as stored:
         weights, shapes = stored["weights"], stored["shapes"]

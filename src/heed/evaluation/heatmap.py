@@ -3,8 +3,6 @@
 Source tokens stand on the x axis, on top, target tokens on the y axis; dark is a large weight.
 """
 
-import io
-import os
 import shutil
 import unicodedata
 from collections.abc import Sequence
@@ -14,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, UInt8
+
+from heed.files import write
 
 if TYPE_CHECKING:  # half a second that a run without pictures need not wait for
     from matplotlib.figure import Figure
@@ -86,15 +86,8 @@ def alignment_figure(
 
 
 def save_png(figure: "Figure", path: Path) -> None:
-    """Writes the picture under a temporary name first, so that `path` is never half a picture."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(drawn.getvalue())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Writes the picture, whole or not at all."""
+    write(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 
 def figure_image(figure: "Figure") -> UInt8[np.ndarray, "H W 3"]:

@@ -170,4 +170,7 @@ def hoist_gates(recurrent: Recurrent, embedded: Float[Tensor, "B T E"]) -> tuple
     """The embeddings' share of the input gates, T tensors "B 1 G", and the weights of the input's other part."""
     weight, bias = recurrent.rnn.weight_ih_l0, recurrent.rnn.bias_ih_l0
     W_embedded, W_other = weight.split([embedded.size(-1), weight.size(1) - embedded.size(-1)], 1)
-    return linear(embedded, W_embedded, bias).unsqueeze(2).unbind(1), W_other
+    gates = linear(embedded, W_embedded, bias)
+    return gates.unsqueeze(2).unbind(1), W_other.to(
+        gates.dtype
+    )  # autocast would cast a view anew at each step

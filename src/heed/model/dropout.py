@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def dropout(x: Float[Tensor, "*shape"], p: float, training: bool) -> Float[Tensor, "*shape"]:
-    """Sets each number to zero with probability `p` and divides the others by 1 - p (Srivastava et al. 2014); if training.
+    """In training, zeroes each number with probability `p`, divides the others by 1 - p (Srivastava et al. 2014).
 
     `torch.nn.functional.dropout` draws a Bernoulli variable at a time, which takes four times as long on a CPU.
     """

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from heed.model.dropout import Dropout
-from heed.model.recurrent import RNN, State
+from heed.model.recurrent import RNN, State, run_rnn
 
 
 class Encoder(nn.Module):
@@ -45,11 +45,11 @@ class Encoder(nn.Module):
         for layer, forwards in enumerate(self.forwards):
             if layer:
                 states = self.dropout(states)
-            ahead, _ = forwards(states)
+            ahead = run_rnn(forwards, states)
             if not self.backwards:
                 states = ahead
                 continue
-            behind, _ = self.backwards[layer](states.gather(1, reversal.expand_as(states)))
+            behind = run_rnn(self.backwards[layer], states.gather(1, reversal.expand_as(states)))
             states = torch.cat([ahead, behind.gather(1, reversal.expand_as(behind))], -1)
         last = ahead.gather(1, (lengths - 1)[:, :, None].expand(-1, -1, ahead.size(-1))).squeeze(1)
         final = torch.cat([last, states[:, 0, last.size(-1) :]], -1)
@@ -66,5 +66,5 @@ class Bridge(nn.Module):
         self.W_s = nn.Linear(state_dim, sum(dims))
 
     def forward(self, final: Float[Tensor, "B K"]) -> State:
-        """One tensor "B 1 H" for each of `dims`."""
-        return torch.tanh(self.W_s(final))[:, None].split(self.dims, -1)
+        """One tensor "B 1 H" for each of `dims`, in the parameters' type: states stay in it under autocast too."""
+        return torch.tanh(self.W_s(final)).to(self.W_s.weight.dtype)[:, None].split(self.dims, -1)

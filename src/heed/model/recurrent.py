@@ -1,5 +1,7 @@
 """A stack of GRU or LSTM layers that takes one step or a whole sequence with the same parameters."""
 
+from contextlib import nullcontext
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -57,13 +59,20 @@ class Recurrent(nn.Module):
     def unroll(self, inputs: Float[Tensor, "B T I"], state: State) -> Float[Tensor, "B T H"]:
         """All positions at once, from a state of N = 1: the outputs of the top layer."""
         stacked = [torch.stack(parts).squeeze(2) for parts in zip(*self._layers(state), strict=True)]  # L B H
-        outputs, _ = self.rnn(inputs, stacked[0] if len(stacked) == 1 else tuple(stacked))
-        return outputs
+        return run_rnn(self.rnn, inputs, stacked[0] if len(stacked) == 1 else tuple(stacked))
 
     def _layers(self, state: State) -> list[State]:
         """The state of each layer, from the bottom up."""
         size = self.num_tensors // self.rnn.num_layers
         return [state[i : i + size] for i in range(self.num_tensors - size, -1, -size)]
+
+
+def run_rnn(
+    rnn: nn.Module, inputs: Float[Tensor, "B T I"], state: Tensor | tuple[Tensor, ...] | None = None
+) -> Float[Tensor, "B T H"]:
+    """All outputs of torch's GRU or LSTM. On a GPU without autocast, which would take float16: too small a range."""
+    with torch.autocast(inputs.device.type, enabled=False) if inputs.is_cuda else nullcontext():
+        return rnn(inputs.float() if inputs.is_cuda else inputs, state)[0]
 
 
 def gru_cell(

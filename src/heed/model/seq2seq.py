@@ -33,14 +33,14 @@ class Seq2Seq(nn.Module):
         self.output = output  # R -> V
         self.dropout = Dropout(dropout)
 
-    def encode(self, src: Int[Tensor, "B S"], src_lengths: Int[Tensor, "B"]) -> tuple[Memory, State]:
+    def encode(self, src: Int[Tensor, "B S"], src_lengths: Int[Tensor, " B"]) -> tuple[Memory, State]:
         """Reads source sentences (each ending in EOS, padded): memory and the decoder's first state."""
         mask = arange(src.size(1), device=src.device) < src_lengths[:, None].to(src.device)
         states, final = self.encoder(self.dropout(self.src_embedding(src)), mask)
         return self.decoder.attention.remember(states, mask), self.decoder.start(self.bridge(final))
 
     def forward(
-        self, src: Int[Tensor, "B S"], src_lengths: Int[Tensor, "B"], tgt_in: Int[Tensor, "B T"]
+        self, src: Int[Tensor, "B S"], src_lengths: Int[Tensor, " B"], tgt_in: Int[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T R"], Float[Tensor, "B T S"]]:
         """Readouts and alignments for known targets (`tgt_in` begins with BOS); the loss applies the output layer."""
         memory, state = self.encode(src, src_lengths)

@@ -54,7 +54,7 @@ class SearchSettings:
                 f"search.min_length={self.min_length} is more than search.max_length={self.max_length}"
             )
 
-    def limits(self, src_lengths: Int[Tensor, "B"]) -> Int[Tensor, "B"]:
+    def limits(self, src_lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         """The greatest length a translation of each source may have."""
         limits = (src_lengths * self.max_length_ratio + self.max_length_offset).long()
         return limits.clamp(max(self.min_length, 1), self.max_length)
@@ -93,7 +93,7 @@ class _Step(NamedTuple):
 def beam_search(
     models: Sequence[Seq2Seq],
     src: Int[Tensor, "B S"],
-    src_lengths: Int[Tensor, "B"],
+    src_lengths: Int[Tensor, " B"],
     settings: SearchSettings,
 ) -> list[list[Hypothesis]]:
     """The `n_best` translations of each sentence, best first; `src_lengths` is on the CPU.

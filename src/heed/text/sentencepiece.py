@@ -18,6 +18,7 @@ from pathlib import Path
 
 import sentencepiece
 
+from heed.files import write
 from heed.text.tokenizer import (
     BOS,
     EOS,
@@ -28,7 +29,6 @@ from heed.text.tokenizer import (
     Tokenizer,
     TokenizerSettings,
     printable,
-    write_atomically,
 )
 
 MODEL_TYPES = ("unigram", "bpe")
@@ -124,7 +124,7 @@ class SentencePiece(TokenizerSettings):
                 f"{reserved} of them reserved (specials, bytes), from {len(lines)} lines: {error}. "
                 "Raise vocab_size or lower character_coverage."
             ) from error
-        write_atomically(path, model.getvalue())
+        write(path, lambda temporary: temporary.write_bytes(model.getvalue()))
         tokenizer = self.load(path)
         if len(tokenizer) < self.vocab_size:
             warnings.warn(

@@ -1,12 +1,13 @@
 """What every tokenizer is: text to ids and back."""
 
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from heed.files import write
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 """Ids of the four special symbols, the same in every vocabulary."""
@@ -60,22 +61,10 @@ def printable(label: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in label)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes under a temporary name, flushes to disk, renames: a reader meets all of the file or none."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)  # still there only after an error
-
-
 def write_json(path: Path, model: dict[str, Any]) -> None:
     """Writes a model that is plain data, one item per line so that people and `diff` can read it."""
-    write_atomically(path, json.dumps(model, ensure_ascii=False, indent=1).encode() + b"\n")
+    content = json.dumps(model, ensure_ascii=False, indent=1).encode() + b"\n"
+    write(path, lambda temporary: temporary.write_bytes(content))
 
 
 def read_json(path: Path, kind: str) -> dict[str, Any]:

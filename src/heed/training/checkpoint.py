@@ -32,7 +32,7 @@ def load_state(directory: Path) -> dict[str, Any] | None:
 
     `ValueError` where there are states and none can be read.
     """
-    found = [path for name in ("last.pt", "previous.pt") if (path := directory / name).exists()]
+    found = [path for name in ("fresh.pt", "last.pt", "previous.pt") if (path := directory / name).exists()]
     for path in found:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -41,7 +41,7 @@ def load_state(directory: Path) -> dict[str, Any] | None:
             continue
         if state["format"] != FORMAT:
             raise ValueError(f"{path} has format {state['format']}; this version of heed reads {FORMAT}")
-        return state  # type: ignore[no-any-return]
+        return state
     if found:
         raise ValueError(
             f"none of {', '.join(map(str, found))} can be read: remove them to train from the start"
@@ -86,7 +86,9 @@ def load_weights(model: nn.Module, directory: Path, name: str) -> None:
     tensors = _tensors(model)
     shapes = [{name: tuple(tensor.shape) for name, tensor in d.items()} for d in (saved, tensors)]
     if shapes[0] != shapes[1]:
-        different = sorted(name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name))
+        different = sorted(
+            name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)
+        )
         raise ValueError(f"{path} is of another model: it differs in {', '.join(different)}")
     with torch.no_grad():
         for name, tensor in tensors.items():

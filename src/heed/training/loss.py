@@ -5,12 +5,13 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 CHUNK = 256  # rows of logits alive at a time: 256 × 8,000 floats are 8 MB, which stays in cache
 
 
 def cross_entropy(
-    readouts: Float[Tensor, "P R"], targets: Int[Tensor, "P"], output: nn.Linear, smoothing: float
+    readouts: Float[Tensor, "P R"], targets: Int[Tensor, " P"], output: nn.Linear, smoothing: float
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """The summed loss, and the summed negative log-likelihood without smoothing (for perplexity; it has no gradient).
 
@@ -20,7 +21,8 @@ def cross_entropy(
     """
     device = readouts.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else output.weight.dtype
-    return _CrossEntropy.apply(readouts, output.weight, output.bias, targets, smoothing, dtype)
+    learning = torch.is_grad_enabled()  # which forward below cannot see
+    return _CrossEntropy.apply(readouts, output.weight, output.bias, targets, smoothing, dtype, learning)
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -33,9 +35,9 @@ class _CrossEntropy(torch.autograd.Function):
         targets: Tensor,
         smoothing: float,
         dtype: torch.dtype,
+        learning: bool,
     ) -> tuple[Tensor, Tensor]:
         x, W, b = readouts.to(dtype), weight.to(dtype), bias.to(dtype)
-        learning = any(ctx.needs_input_grad)
         grad_x, grad_W, grad_b = torch.empty_like(x), torch.zeros_like(weight), torch.zeros_like(bias)
         nll, uniform = bias.new_zeros(()), bias.new_zeros(())
         with torch.autocast(readouts.device.type, enabled=False):
@@ -48,23 +50,26 @@ class _CrossEntropy(torch.autograd.Function):
                     uniform -= log_probs.mean(-1).sum()
                 if not learning:
                     continue
-                grad = log_probs.exp_()  # of the logits: p - the smoothed target, whose even share is subtracted below
+                grad = (
+                    log_probs.exp_()
+                )  # of the logits: p - the smoothed target, whose even share is subtracted below
                 grad.scatter_add_(-1, target, torch.full_like(target, smoothing - 1, dtype=grad.dtype))
                 grad_b += grad.sum(0)
                 grad = grad.to(dtype)
                 torch.mm(grad, W, out=grad_x[rows])
                 grad_W += grad.T @ x[rows]
+        if learning:
             even = smoothing / len(bias)
             grad_x -= even * W.sum(0)
             grad_W -= even * x.sum(0)
             grad_b -= even * len(x)
-        if learning:
             ctx.save_for_backward(grad_x.to(readouts.dtype), grad_W, grad_b)
         ctx.mark_non_differentiable(nll)
         return (1 - smoothing) * nll + smoothing * uniform, nll
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         grad_x, grad_W, grad_b = ctx.saved_tensors
         factor = grad_outputs[0]
-        return grad_x * factor, grad_W * factor, grad_b * factor, None, None, None
+        return grad_x * factor, grad_W * factor, grad_b * factor, None, None, None, None

@@ -1,7 +1,6 @@
 """What a run tells the world: `metrics.jsonl`, and TensorBoard."""
 
 import json
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,15 +8,16 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from heed.evaluation.heatmap import alignment_figure, figure_image
+from heed.files import write
 from heed.run import Run
 from heed.search.translator import Translation
 
 
 class Monitor:
-    """Writes numbers to both, pictures and text to TensorBoard. After a resume nothing past `step` is left in either."""
+    """Writes numbers to both, pictures and text to TensorBoard. After a resume neither holds anything past `step`."""
 
     def __init__(self, run: Run, step: int) -> None:
-        self.writer = SummaryWriter(str(run.tensorboard), purge_step=step + 1 if step else None)
+        self.writer = SummaryWriter(str(run.tensorboard), purge_step=step + 1)
         kept = []
         if run.metrics_file.exists():
             for line in run.metrics_file.read_text(encoding="utf-8").split("\n"):
@@ -26,9 +26,7 @@ class Monitor:
                         kept.append(line + "\n")
                 except (ValueError, KeyError):
                     continue  # the end of the file, or a line cut short by a crash: it is after the last save
-        temporary = run.metrics_file.with_suffix(".tmp")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        os.replace(temporary, run.metrics_file)
+        write(run.metrics_file, lambda temporary: temporary.write_text("".join(kept), encoding="utf-8"))
         self.file = open(run.metrics_file, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
@@ -47,12 +45,13 @@ class Monitor:
         self.writer.add_text("translations", "\n".join(rows), step)
         self.writer.flush()
 
-    def hparams(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
-        """The run's row in TensorBoard's HPARAMS table."""
+    def hparams(self, step: int, settings: dict[str, Any], metrics: dict[str, float]) -> None:
+        """The run's row in TensorBoard's HPARAMS table; a later one takes its place."""
+        assert self.writer.file_writer is not None
         for summary in hparams(settings, metrics):
             self.writer.file_writer.add_summary(summary)
         for tag, value in metrics.items():
-            self.writer.add_scalar(tag, value)
+            self.writer.add_scalar(tag, value, step)
 
     def close(self) -> None:
         """Writes out what is left."""

@@ -38,8 +38,9 @@ class Schedule:
         self.by_step: LRScheduler
         if settings.schedule == "plateau":  # chainable with it, which a LambdaLR is not
             self.by_step = LinearLR(optimizer, start_factor=1 / warmup, total_iters=warmup - 1)
-            mode = "max" if settings.monitor == "bleu" else "min"
-            self.plateau = ReduceLROnPlateau(optimizer, mode, factor=0.5, patience=1)
+            self.plateau = ReduceLROnPlateau(
+                optimizer, "max" if settings.monitor == "bleu" else "min", factor=0.5, patience=1
+            )
         else:
             self.by_step = LambdaLR(optimizer, lambda s: (s + 1) / warmup if s < warmup else decay(s))
 

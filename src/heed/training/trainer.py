@@ -2,10 +2,12 @@
 
 import logging
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
+from math import isfinite, nan
 from typing import Any
 
 import torch
@@ -43,9 +45,9 @@ class Trainer:
         """Takes up the state that the run's last checkpoint holds, if any."""
         self.model, self.batches, self.validate = model.to(device), batches, validate
         self.settings, self.run, self.device, self.autocast = settings, run, device, autocast
-        steps_per_epoch = max(1, len(batches) // settings.accumulate)
-        self.total_steps = min(settings.max_steps or 2**62, settings.max_epochs * steps_per_epoch)
-        self.validate_every = settings.validate_every or steps_per_epoch
+        epochs = -(-settings.max_epochs * len(batches) // settings.accumulate)
+        self.total_steps = min(settings.max_steps or epochs, epochs)
+        self.validate_every = settings.validate_every or max(1, len(batches) // settings.accumulate)
         self.optimizer = make_optimizer(settings, model)
         self.schedule = Schedule(settings, self.optimizer, self.total_steps)
         self.average = make_average(settings, model)
@@ -56,6 +58,7 @@ class Trainer:
         self.bad_steps, self.bad_in_a_row = 0, 0
         self.window = torch.zeros(3, dtype=torch.float64)  # since the last log: nll, tokens, gradient norms
         self.window_steps = 0
+        self.timed_tokens = 0  # since the last log, of this process alone
         torch.manual_seed(seed)  # dropout
         state = load_state(run.checkpoints)
         if state is not None:
@@ -85,7 +88,8 @@ class Trainer:
         bar = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=None, dynamic_ncols=True)
         clock = time.perf_counter()
         with interruptible() as interrupted, bar:
-            while not self.finished and not interrupted():
+            stopping = False
+            while not self.finished and not stopping:
                 self._update(list(islice(stream, settings.accumulate)))
                 bar.update()
                 if self.step % settings.log_every == 0:
@@ -93,7 +97,7 @@ class Trainer:
                     metrics = self._log(now - clock)
                     clock = now
                     bar.set_postfix_str(
-                        f"loss {metrics['train/loss']:.3f}, ppl {metrics['train/perplexity']:.2f}, "
+                        f"loss {metrics.get('train/loss', nan):.3f}, ppl {metrics.get('train/perplexity', nan):.2f}, "
                         f"{metrics['train/tokens_per_second']:,.0f} tokens/s"
                     )
                 validated = self.step % self.validate_every == 0 or self.step == self.total_steps
@@ -105,11 +109,8 @@ class Trainer:
                         f"ppl {metrics['val/perplexity']:.2f}, BLEU {metrics['val/bleu']:.2f}"
                     )
                     clock += time.perf_counter() - paused
-                if (
-                    validated
-                    or (settings.save_every and self.step % settings.save_every == 0)
-                    or interrupted()
-                ):
+                stopping = interrupted()
+                if validated or stopping or (settings.save_every and self.step % settings.save_every == 0):
                     save_state(self.run.checkpoints, self._state_dict())
         return self.finished
 
@@ -131,6 +132,7 @@ class Trainer:
             nll += batch_nll
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.step += 1
+        self.timed_tokens += tokens
         if torch.isfinite(norm + nll):
             self.optimizer.step()
             if self.average:
@@ -154,24 +156,25 @@ class Trainer:
         )
         if self.bad_in_a_row >= self.settings.max_bad_steps:
             raise FloatingPointError(
-                f"loss or gradient was not finite in {self.bad_in_a_row} steps in a row, up to step {self.step}; the last "
-                f"checkpoint is whole. Lower training.learning_rate (it is {self.settings.learning_rate}) or "
+                f"loss or gradient was not finite in {self.bad_in_a_row} steps in a row, up to step {self.step}; the "
+                f"last checkpoint is whole. Lower training.learning_rate (it is {self.settings.learning_rate}) or "
                 "training.clip_norm, lengthen training.warmup_steps, or set training.precision=fp32"
             )
 
     def _log(self, seconds: float) -> dict[str, float]:
         nll, tokens, norms = self.window.tolist()
         metrics = {
-            "train/loss": nll / max(1, tokens),
-            "train/perplexity": perplexity(nll / max(1, tokens)),
             "train/learning_rate": float(self.optimizer.param_groups[0]["lr"]),
-            "train/gradient_norm": norms / max(1, self.window_steps),
             "train/skipped_steps": self.bad_steps,
-            "train/tokens_per_second": tokens / seconds,
+            "train/tokens_per_second": self.timed_tokens / seconds,
         }
+        if self.window_steps:  # not all of them skipped
+            metrics["train/loss"] = nll / tokens
+            metrics["train/perplexity"] = perplexity(nll / tokens)
+            metrics["train/gradient_norm"] = norms / self.window_steps
         self.monitor.log(self.step, metrics)
         self.window.zero_()
-        self.window_steps = 0
+        self.window_steps = self.timed_tokens = 0
         return metrics
 
     def _validate(self) -> dict[str, float]:
@@ -182,7 +185,7 @@ class Trainer:
         value = metrics[f"val/{self.settings.monitor}"]
         self.schedule.validated(value)
         better = -1 if self.settings.monitor == "loss" else 1
-        if self.best is None or better * value > better * self.best:
+        if isfinite(value) and (self.best is None or better * value > better * self.best):
             self.best, self.validations_since_best = value, 0
             save_weights(self.run.checkpoints, "best", self.best_model)
         else:
@@ -208,7 +211,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
     def _load_state_dict(self, state: dict[str, Any]) -> None:
@@ -230,22 +233,23 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         torch.set_rng_state(state["random"])
         if self.device.type == "cuda":
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+            torch.cuda.set_rng_state(state["random_cuda"], self.device)
 
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
     """Within it, the first SIGINT or SIGTERM only makes the given function answer True; a second one acts as ever."""
     caught: list[int] = []
-    before = {}
+    before: dict[int, Any] = {}
 
     def handle(number: int, frame: object) -> None:
         caught.append(number)
+        print("\nstopping after this step; once more to stop at once, unsaved", file=sys.stderr)
         for received, handler in before.items():
             signal.signal(received, handler)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, handle)
+    for caught_signal in (signal.SIGINT, signal.SIGTERM):
+        before[caught_signal] = signal.signal(caught_signal, handle)
     try:
         yield lambda: bool(caught)
     finally:

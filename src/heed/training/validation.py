@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 from math import exp
 
 import torch
-from torch import nn
 
 from heed.data.batches import Batches
 from heed.evaluation.alignment import normalized_entropy
@@ -38,7 +37,7 @@ class Validator:
         device: torch.device,
         autocast: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        """Args: the split as batches and as text (source, target lines); sacrebleu's options; how many translations to show."""
+        """Args: the split as batches and as text; sacrebleu's options for BLEU; how many translations to show."""
         self.batches = batches
         self.sources, self.references = text
         self.tokenizers = tokenizers
@@ -63,7 +62,7 @@ class Validator:
         return metrics, samples
 
     @torch.inference_mode()
-    def _teacher_forced(self, model: nn.Module) -> tuple[float, float]:
+    def _teacher_forced(self, model: Seq2Seq) -> tuple[float, float]:
         """Negative log-likelihood per target token, and normalised attention entropy, given the references."""
         model.eval()
         nll, entropy, tokens = 0.0, 0.0, 0

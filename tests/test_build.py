@@ -1,0 +1,54 @@
+"""Configuration to objects: what is refused, and what pretrained vectors do."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import config, write_corpus
+
+from heed.build import build_trainer, component
+from heed.run import Run
+from heed.score import Score
+
+
+class Plain(Score):
+    """A user's score: one argument typed, one not, and more that it passes on."""
+
+    def __init__(self, query_dim: int, key_dim: int, power: float = 1.0, label="x", **more: Any) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(query_dim, key_dim)
+        self.power, self.label = power, label
+
+
+def test_component_checks_what_is_typed_and_takes_what_is_not() -> None:
+    target = {"_target_": f"{__name__}.Plain"}
+    score = component("score", {**target, "power": 2, "label": [1, 2]}, Score, query_dim=3, key_dim=5)
+    assert (score.power, score.label, score.query_dim, score.key_dim) == (2.0, [1, 2], 3, 5)
+    with pytest.raises(ValueError, match=r"score\.power.*'strong'"):
+        component("score", {**target, "power": "strong"}, Score, query_dim=3, key_dim=5)
+    with pytest.raises(ValueError, match=r"score has no key color: Plain takes power, label"):
+        component("score", {**target, "color": 1}, Score, query_dim=3, key_dim=5)
+    with pytest.raises(ValueError, match=r"score\._target_ is None"):
+        component("score", {}, Score, query_dim=3, key_dim=5)
+    with pytest.raises(ValueError, match="lacks query_dim"):
+        component("score", target, Score, key_dim=5)
+
+
+def test_pretrained_vectors_start_their_words_and_no_others(tmp_path: Path) -> None:
+    from heed.app import prepare
+
+    write_corpus(tmp_path / "corpus")
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("ene 1 2 3 4 5 6\nMUH 6 5 4 3 2 1\nfremd 0 0 0 0 0 1\n", encoding="utf-8")
+    models = []
+    for name, more in (("random", []), ("given", [f"tokenizer.vectors={vectors}"])):
+        settings = config(tmp_path, "model.tie=none", *more)
+        prepared = prepare(settings)
+        models.append(build_trainer(settings, prepared, Run(tmp_path / name)).model)
+    tokenizer = prepared.tokenizers.src
+    for word, vector in (("ene", [1.0, 2, 3, 4, 5, 6]), ("MUH", [6.0, 5, 4, 3, 2, 1])):
+        (index,) = tokenizer.encode(word)
+        for embedding in (models[1].src_embedding, models[1].tgt_embedding):
+            assert embedding.weight[index].tolist() == vector
+    (other,) = tokenizer.encode("raus")
+    assert torch.equal(models[0].src_embedding.weight[other], models[1].src_embedding.weight[other])

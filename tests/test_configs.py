@@ -1,0 +1,207 @@
+"""Every YAML in configs/ composes, builds what it describes, has all its keys, and says what each is for."""
+
+import inspect
+import re
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
+from making import ROOT
+from omegaconf import DictConfig, OmegaConf
+
+import heed.config
+from heed.build import build_corpus, build_model, build_tokenizer_settings
+from heed.config import (
+    EvaluateConfig,
+    ModelSettings,
+    TrainConfig,
+    TrainingSettings,
+    TranslateConfig,
+    typed,
+)
+from heed.search.beam import SearchSettings
+
+CONFIGS = ROOT / "configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+PRIMARY = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "translate": TranslateConfig,
+}
+GIVEN = {  # what the builder passes, so that no YAML may
+    "score": {"query_dim", "key_dim"},
+    "decoder": {"attention", "embedding_dim", "hidden_dim", "dropout", "cell", "num_layers"},
+    "data": set(),
+    "tokenizer": set(),
+}
+SCHEMAS = {"model": ModelSettings, "training": TrainingSettings, "search": SearchSettings}
+SIZES = ("model.embedding_dim=3", "model.encoder_dim=5", "model.encoder_layers=1", "model.decoder_dim=10")
+
+
+def group(name: str) -> list[str]:
+    """Names of the YAMLs in a group."""
+    return sorted(path.stem for path in (CONFIGS / name).glob("*.yaml"))
+
+
+def composed(primary: str, *overrides: str) -> DictConfig:
+    if primary in ("evaluate", "translate"):
+        overrides = ("run=runs/some", *overrides)
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose(primary, list(overrides))
+    OmegaConf.set_struct(config, False)
+    return config
+
+
+def train_config(*overrides: str) -> TrainConfig:
+    return heed.config.train_config(composed("train", *overrides), {})
+
+
+def leaves(config: Any, key: str = "") -> dict[str, Any]:
+    """Values by dotted key."""
+    if not isinstance(config, dict):
+        return {key: config}
+    return {
+        k: v for name in config for k, v in leaves(config[name], f"{key}.{name}" if key else name).items()
+    }
+
+
+def test_there_is_a_test_here_for_every_folder() -> None:
+    tested = {*GIVEN, *SCHEMAS, "experiment"}
+    assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == tested
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {*PRIMARY, "plain"}
+
+
+@pytest.mark.parametrize("primary", PRIMARY)
+def test_primary_configs_are_typed_and_complete(primary: str) -> None:
+    config = composed(primary)
+    if primary == "train":
+        train_config()
+        assert config.pop("run", "absent") is None  # where, not what: no part of the configuration of a run
+        config.pop("subwords")  # for the recipes, which the tokenizer's keys refer to
+    else:
+        typed(PRIMARY[primary], config)
+    assert set(config) == {field.name for field in fields(PRIMARY[primary])} - {"names"}
+
+
+@pytest.mark.parametrize("decoder", group("decoder"))
+@pytest.mark.parametrize("score", group("score"))
+def test_every_score_builds_in_every_wiring(score: str, decoder: str) -> None:
+    config = train_config(f"score={score}", f"decoder={decoder}", *SIZES)
+    model = build_model(config, (17, 17), joint=True)
+    assert type(model.decoder) is get_class(config.decoder["_target_"])
+    assert type(model.decoder.attention.score) is get_class(config.score["_target_"])
+
+
+@pytest.mark.parametrize("data", group("data"))
+def test_every_corpus_builds_with_the_values_of_its_yaml(data: str) -> None:
+    config = train_config(f"data={data}").data
+    corpus = build_corpus(config)
+    assert {"_target_": config["_target_"], **vars(corpus)} == config
+    assert corpus.splits()[:2] == ("train", "val")
+
+
+@pytest.mark.parametrize("tokenizer", group("tokenizer"))
+def test_every_tokenizer_builds_with_the_values_of_its_yaml(tokenizer: str) -> None:
+    config = train_config("data=multi30k", f"tokenizer={tokenizer}").tokenizer
+    assert {"_target_": config["_target_"], **vars(build_tokenizer_settings(config))} == config
+
+
+@pytest.mark.parametrize(("name", "choice"), [(name, choice) for name in GIVEN for choice in group(name)])
+def test_yaml_has_every_key_that_its_class_takes(name: str, choice: str) -> None:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose(f"{name}/{choice}")[name]
+    takes = set(inspect.signature(get_class(config["_target_"])).parameters) - GIVEN[name]
+    assert set(config) - {"_target_"} == takes
+
+
+@pytest.mark.parametrize(("name", "choice"), [(name, choice) for name in SCHEMAS for choice in group(name)])
+def test_yaml_has_every_key_of_its_schema(name: str, choice: str) -> None:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose(f"{name}/{choice}")[name]
+    typed(SCHEMAS[name], config)
+    assert list(config) == [field.name for field in fields(SCHEMAS[name])]
+
+
+def test_search_defaults_in_code_are_those_of_the_yaml() -> None:
+    assert SearchSettings() == train_config("search=beam").search
+    assert SearchSettings(width=1) == train_config("search=greedy").search
+
+
+def test_metrics_are_the_same_in_training_and_evaluation() -> None:
+    of_evaluation = typed(EvaluateConfig, composed("evaluate")).metrics
+    assert of_evaluation.over(train_config().metrics) == train_config().metrics
+    changed = typed(EvaluateConfig, composed("evaluate", "metrics.tokenize=none")).metrics
+    assert changed.over(train_config().metrics) == replace(train_config().metrics, tokenize="none")
+
+
+def test_every_corpus_has_a_recipe() -> None:
+    assert group("experiment") == group("data")
+
+
+@pytest.mark.parametrize("experiment", group("experiment"))
+def test_every_recipe_sets_keys_that_there_are_and_suits_every_score(experiment: str) -> None:
+    config = composed("train", f"data={experiment}")  # the recipe comes by default
+    assert config == composed("train", f"data={experiment}", f"experiment={experiment}")
+    plain = leaves(OmegaConf.to_container(composed("train", f"data={experiment}", "~experiment")))
+    recipe = OmegaConf.to_container(OmegaConf.load(CONFIGS / "experiment" / f"{experiment}.yaml"))
+    recipe.pop("defaults", None)
+    for key, value in leaves(recipe).items():
+        assert OmegaConf.select(config, key) == value
+        assert key in plain, f"{key} is no key of a shipped YAML"
+    model = train_config(f"data={experiment}").model
+    assert model.decoder_dim == model.encoder_dim * (1 + model.bidirectional), "dot needs it"
+
+
+@pytest.mark.parametrize("tokenizer", group("tokenizer"))
+@pytest.mark.parametrize("data", group("data"))
+def test_every_tokenizer_goes_with_every_corpus(data: str, tokenizer: str) -> None:
+    build_tokenizer_settings(train_config(f"data={data}", f"tokenizer={tokenizer}").tokenizer)
+
+
+@pytest.mark.parametrize("name", [*GIVEN, *SCHEMAS, "metrics"])
+def test_no_group_ignores_a_key(name: str) -> None:
+    with pytest.raises(ValueError, match="nonsense"):
+        config = train_config(f"+{name}.nonsense=1", *SIZES)
+        build_corpus(config.data)
+        build_tokenizer_settings(config.tokenizer)
+        build_model(config, (17, 17), joint=True)
+
+
+@pytest.mark.parametrize("primary", PRIMARY)
+def test_no_script_ignores_a_key(primary: str) -> None:
+    config = composed(primary, "+nonsense=1")
+    with pytest.raises(ValueError, match="nonsense"):
+        if primary == "train":
+            heed.config.train_config(config, {})
+        typed(PRIMARY[primary], config)
+
+
+def keys(node: yaml.Node) -> list[tuple[str, int]]:
+    """Every key with a value of its own, and its line: not the headings above other keys."""
+    found: list[tuple[str, int]] = []
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            found += keys(item)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value != "defaults" and not isinstance(value, yaml.MappingNode):
+                found.append((key.value, key.start_mark.line))
+            found += keys(value)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_every_key_says_what_it_is_for(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").split("\n")
+    assert lines[0].startswith("# "), "a YAML begins with what it is"
+    if lines[0] == "# @package _global_":  # sets keys that are explained where they are defined
+        assert lines[1].startswith("# ")
+        return
+    for key, line in keys(yaml.compose("\n".join(lines))):
+        above = lines[line - 1].startswith("# ") and (line > 1 or key == "_target_")  # line 0 is of the file
+        explained = re.search(r"\S +# \S", lines[line]) or above
+        assert explained or key.startswith("override "), f"{path}:{line + 1}: {key} has no comment"
