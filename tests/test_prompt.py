@@ -2,9 +2,10 @@
 
 import os
 import pty
+import re
+import select
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from tiny import ROOT, overrides, script
@@ -18,14 +19,17 @@ def test_prompt_translates_and_draws(tmp_path: Path) -> None:
         cwd=ROOT, stdin=terminal, stdout=terminal, stderr=subprocess.PIPE,
     )  # fmt: skip
     os.close(terminal)
-    os.write(controller, b"ene mene muh\n\x04")
-    out = b""
-    with suppress(OSError):  # what reading gives once the other side is closed
-        while chunk := os.read(controller, 4096):
-            out += chunk
-    os.close(controller)
+    shown = ""
+    for awaited, typed in (
+        (r"> ", "ene mene muh\n"),
+        (r"\n\S*> $", "\x04"),
+    ):  # a person waits for the prompt too
+        while not re.search(awaited, shown):
+            ready, _, _ = select.select([controller], [], [], 60)
+            assert ready, f"no {awaited!r} after: {shown}"
+            shown += os.read(controller, 4096).decode()
+        os.write(controller, typed.encode())
     assert process.wait(timeout=60) == 0, process.stderr and process.stderr.read()
-    text = out.decode()
-    assert "> " in text
-    assert any(shade in text for shade in "░▒▓█·")
-    assert "</s>" in text
+    os.close(controller)
+    assert any(shade in shown for shade in "░▒▓█·")
+    assert "</s>" in shown

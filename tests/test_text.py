@@ -388,6 +388,11 @@ def test_import_is_light():
 def test_yaml_names_every_field_with_its_default(path):
     keys = yaml.safe_load(path.read_text("utf-8"))
     recipe = getattr(heed.text, keys.pop("_target_").removeprefix("heed.text."))
+    shared = yaml.safe_load((path.parents[1] / "train.yaml").read_text("utf-8"))["subwords"]
+    keys = {
+        key: shared.get(key, value) if f"{value}" == f"${{subwords.{key}}}" else value
+        for key, value in keys.items()
+    }
     assert keys == vars(recipe())
     assert all(
         "#" in line for line in path.read_text("utf-8").splitlines() if not line.startswith("_target_")

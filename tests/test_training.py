@@ -304,7 +304,11 @@ def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
 def test_directory_of_another_configuration_is_refused(tmp_path: Path) -> None:
     make(tmp_path, "run")
     run = Run(tmp_path / "run")
-    run.check(config(tmp_path))
+    run.check(config(tmp_path, "seed=3"))  # nothing trained yet, nothing to lose
+    save_state(run.checkpoints, {"step": 1})
+    run.check(
+        config(tmp_path, "search.width=2", "device=cpu", "metrics.bootstrap=7")
+    )  # nothing that training sees
     with pytest.raises(ValueError) as error:
         run.check(config(tmp_path, "seed=3", "training.learning_rate=0.5"))
     assert "seed: 1, 3" in str(error.value)

@@ -27,6 +27,9 @@ from heed.training.validation import Validator, perplexity
 
 log = logging.getLogger(__name__)
 
+CARRIED = ("step", "best", "validations_since_best", "bad_steps", "bad_in_a_row", "window", "window_steps")
+"""Attributes of the trainer that a checkpoint carries as they are, besides the states of its parts."""
+
 
 class Trainer:
     """Trains a model in a run directory. Stopped at any point and made again there, it goes on as if never stopped."""
@@ -51,7 +54,6 @@ class Trainer:
         self.optimizer = make_optimizer(settings, model)
         self.schedule = Schedule(settings, self.optimizer, self.total_steps)
         self.average = make_average(settings, model)
-        # What a checkpoint carries besides: all plain values and tensors.
         self.step = 0
         self.best: float | None = None
         self.validations_since_best = 0
@@ -147,13 +149,8 @@ class Trainer:
     def _skip(self, nll: Tensor, norm: Tensor) -> None:
         self.bad_steps += 1
         self.bad_in_a_row += 1
-        log.warning(
-            "step %d skipped: loss %s, gradient norm %s (%d so far)",
-            self.step,
-            float(nll),
-            float(norm),
-            self.bad_steps,
-        )
+        found = f"loss {float(nll)}, gradient norm {float(norm)}"
+        log.warning("step %d skipped: %s (%d so far)", self.step, found, self.bad_steps)
         if self.bad_in_a_row >= self.settings.max_bad_steps:
             raise FloatingPointError(
                 f"loss or gradient was not finite in {self.bad_in_a_row} steps in a row, up to step {self.step}; the "
@@ -197,14 +194,7 @@ class Trainer:
         return metrics
 
     def _state_dict(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "best": self.best,
-            "validations_since_best": self.validations_since_best,
-            "bad_steps": self.bad_steps,
-            "bad_in_a_row": self.bad_in_a_row,
-            "window": self.window,
-            "window_steps": self.window_steps,
+        return {name: getattr(self, name) for name in CARRIED} | {
             "batches": self.batches.state_dict(),
             "model": self.model.state_dict(),
             "average": self.average.state_dict() if self.average else None,
@@ -215,15 +205,7 @@ class Trainer:
         }
 
     def _load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in (
-            "step",
-            "best",
-            "validations_since_best",
-            "bad_steps",
-            "bad_in_a_row",
-            "window",
-            "window_steps",
-        ):
+        for name in CARRIED:
             setattr(self, name, state[name])
         self.batches.load_state_dict(state["batches"])
         self.model.load_state_dict(state["model"])
