@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,8 +83,10 @@ def test_stop_anywhere_and_resume_is_never_stopped(tmp_path: Path, more: list[st
     whole = make(tmp_path, "whole", *more)
     assert whole.train()
     steps_per_epoch = whole.total_steps // 3
-    for stop in (1, steps_per_epoch - 1, steps_per_epoch + 2, whole.total_steps - 1):
+    anywhere = random.SystemRandom().randrange(2, whole.total_steps - 1)
+    for stop in (1, steps_per_epoch - 1, steps_per_epoch + 2, whole.total_steps - 1, anywhere):
         name = f"stopped-{stop}"
+        shutil.rmtree(tmp_path / name, ignore_errors=True)
         trainer = make(tmp_path, name, *more)
         update = trainer._update
 
