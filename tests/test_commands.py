@@ -11,7 +11,7 @@ import pytest
 from hydra.errors import HydraException
 from tiny import ROOT, config, overrides, script, write_corpus
 
-from heed.app import train
+from heed.app import arriving, train
 from heed.evaluation.alignment import load_alignments
 from heed.run import default_path
 
@@ -239,11 +239,30 @@ def test_translate_answers_before_the_input_ends(run: Path) -> None:
     assert process.wait(timeout=60) == 0
 
 
+def test_lines_are_given_as_they_arrive() -> None:
+    def source(num: int, fails: bool = False) -> Iterator[str]:
+        for line in range(num):
+            yield str(line)
+        if fails:
+            raise ValueError("line 3")
+
+    chunks = list(arriving(source(11), 4))
+    assert [line for chunk in chunks for line in chunk] == [str(line) for line in range(11)]
+    assert all(1 <= len(chunk) <= 4 for chunk in chunks)
+    got = []
+    with pytest.raises(ValueError, match="line 3"):
+        for chunk in arriving(source(3, fails=True), 2):
+            got += chunk
+    assert got == ["0", "1", "2"], "what came before the bad line is not lost"
+
+
 def test_an_override_of_what_is_learned_gets_its_own_directory() -> None:
     names = {"data": "grammar", "experiment": "grammar", "decoder": "luong", "score": "dot"}
     assert default_path(names, 2, ["score=dot", "seed=2", "search.width=3"]) == Path(
         "runs/grammar/luong/dot/seed2"
     )
+    chars = default_path(names, 1, ["tokenizer=char", "subwords.vocab_size=500"])
+    assert chars == Path("runs/grammar/luong-subwords.vocab_size=500-tokenizer=char/dot/seed1")
     own = default_path(names | {"experiment": "deep"}, 1, ["training.max_epochs=5", "model.cell=lstm"])
     assert own == Path("runs/grammar/deep-luong-model.cell=lstm-training.max_epochs=5/dot/seed1")
 

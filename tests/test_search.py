@@ -392,23 +392,6 @@ def test_a_long_line_is_cut_with_a_warning(caplog):
     assert also_cut[0].src_pieces == ["h", "h", "h", "h", "</s>"]
 
 
-def test_stream_reads_no_further_than_its_buffer():
-    translator, read = make_translator(make_model(), width=1), []
-    lines = ["abc", "", "dig", "fed", "head"]
-
-    def source():
-        for line in lines:
-            read.append(line)
-            yield line
-
-    answers = translator.stream(source(), buffer=2)
-    assert next(answers)[0].text == translator.translate(["abc"])[0][0].text
-    assert read == lines[:2]
-    assert [best[0].text for best in answers] == [best[0].text for best in translator.translate(lines)[1:]]
-    for count, _ in enumerate(translator.stream(source(), buffer=1), start=len(lines) + 1):
-        assert len(read) == count
-
-
 def test_training_mode_is_left_as_found():
     model, line = make_model(), ["abcdefgh"]
     expected = make_translator(model).translate(line)[0][0].log_prob

@@ -150,9 +150,8 @@ def translate(config: TranslateConfig) -> None:
                 sys.stdout.buffer.write((one_line(best, config.scores) + "\n").encode())
             sys.stdout.buffer.flush()
     except BrokenPipeError:  # whoever reads has had enough, as in `| head`
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # so that closing it fails silently too
+        # So that flushing at exit, which would fail again, has somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def arriving(lines: Iterable[str], most: int) -> Iterator[list[str]]:

@@ -32,9 +32,8 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
             logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
             warnings.formatwarning = lambda message, *_, **__: str(message)
             logging.captureWarnings(True)
-            OmegaConf.set_struct(
-                config, False
-            )  # from here on it is the typed schema that refuses unknown keys
+            # From here on it is the typed schema that refuses unknown keys.
+            OmegaConf.set_struct(config, False)
             try:
                 function(config)
             except (ValueError, OSError, FloatingPointError) as error:

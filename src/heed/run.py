@@ -93,7 +93,6 @@ def default_path(names: dict[str, str], seed: int, overrides: Sequence[str]) -> 
     """
     data, recipe = names.get("data", "data"), names.get("experiment", "")
     parts = [recipe if recipe != data else "", names.get("decoder", "decoder")]
-    parts += sorted(
-        o.replace("/", "_") for o in overrides if re.match(r"(model|training|tokenizer|decoder|score)\.", o)
-    )
+    learned = r"(model|training|tokenizer|subwords|decoder|score)\.|(model|training|tokenizer)="
+    parts += sorted(override.replace("/", "_") for override in overrides if re.match(learned, override))
     return Path("runs") / data / "-".join(filter(None, parts)) / names["score"] / f"seed{seed}"

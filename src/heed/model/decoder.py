@@ -171,6 +171,5 @@ def hoist_gates(recurrent: Recurrent, embedded: Float[Tensor, "B T E"]) -> tuple
     weight, bias = recurrent.rnn.weight_ih_l0, recurrent.rnn.bias_ih_l0
     W_embedded, W_other = weight.split([embedded.size(-1), weight.size(1) - embedded.size(-1)], 1)
     gates = linear(embedded, W_embedded, bias)
-    return gates.unsqueeze(2).unbind(1), W_other.to(
-        gates.dtype
-    )  # autocast would cast a view anew at each step
+    # Autocast keeps no cast of a view: it would make one at each step.
+    return gates.unsqueeze(2).unbind(1), W_other.to(gates.dtype)

@@ -1,9 +1,8 @@
 """Text to text: encodes lines, searches in batches, gives the best translations back in order."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,12 +78,6 @@ class Translator:
                     translations[i] = [self._translation(hypothesis, src_pieces) for hypothesis in best]
                 bar.update(len(batch))
         return translations
-
-    def stream(self, lines: Iterable[str], buffer: int = 1) -> Iterator[list[Translation]]:
-        """Translates lines as they come, `buffer` of them at a time: 1 to answer at once, more to be fast."""
-        lines = iter(lines)
-        while chunk := list(islice(lines, buffer)):
-            yield from self.translate(chunk)
 
     def _encode(self, lines: Sequence[str]) -> list[list[int]]:
         """Ids with EOS, at most `max_source_length`; none for a line without pieces."""
