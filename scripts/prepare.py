@@ -9,11 +9,9 @@ from heed.cli import script
 def main(composed: DictConfig) -> None:
     """Composed configuration to a prepared corpus; prints where it is and what it holds."""
     from heed.app import prepare
-    from heed.config import PrepareConfig, typed
+    from heed.config import train_config
 
-    prepare(
-        typed(PrepareConfig, {key: composed[key] for key in ("data", "tokenizer", "max_length", "data_dir")})
-    )
+    prepare(train_config(composed, {}))
 
 
 if __name__ == "__main__":

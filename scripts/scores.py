@@ -1,6 +1,10 @@
 """Lists the attention scores in configs/score/ with equation, reference and parameters: `python scripts/scores.py`."""
 
-from heed.app import list_scores
+from argparse import ArgumentParser
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__).parse_args()  # before torch is imported
+
+    from heed.app import list_scores
+
     list_scores()

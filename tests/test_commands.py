@@ -109,18 +109,44 @@ def test_translate_ends_quietly_when_its_reader_does(run: Path) -> None:
     assert "Traceback" not in done.stderr and "Error" not in done.stderr
 
 
-def test_help_does_not_load_torch() -> None:
+def without_torch(*command: str) -> subprocess.CompletedProcess[str]:
+    """Runs a script and sees to it that torch was not imported."""
     program = (
-        "import sys, runpy; sys.argv = ['scripts/train.py', '--help']\n"
-        "try: runpy.run_path('scripts/train.py', run_name='__main__')\n"
+        f"import sys, runpy; sys.argv = {list(command)}\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "except SystemExit: pass\n"
-        "assert 'torch' not in sys.modules, 'loaded'"
+        "assert 'torch' not in sys.modules, 'torch was loaded'"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert "score: bahdanau, concat, content, dot, general, scaled_dot" in done.stdout
+    return done
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "scripts").glob("*.py")))
+def test_help_does_not_load_torch(name: str) -> None:
+    shown = without_torch(f"scripts/{name}.py", "--help").stdout
+    assert "help" in shown
+    if name == "train":
+        assert "score: bahdanau, concat, content, dot, general, scaled_dot" in shown
+
+
+def test_mistakes_are_told_and_corpora_prepared_without_torch(tmp_path: Path) -> None:
+    arguments = [key for key in overrides(tmp_path) if not key.startswith("tokenizer")]
+    without_torch("scripts/prepare.py", *arguments)
+    for name, argument in (("train", "training.clip_norm=-1"), ("translate", "search.n_best=9")):
+        assert "error: " in without_torch(f"scripts/{name}.py", argument, "run=runs/none").stderr
+    assert "error: there is no split 'dev'" in without_torch("scripts/train.py", "test_split=dev").stderr
+
+
+def test_prepare_takes_what_train_takes(tmp_path: Path) -> None:
+    arguments = [key for key in overrides(tmp_path) if not key.startswith("tokenizer")]  # left: sentencepiece
+    done = script("prepare", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "train 60, val 7, test 5" in done.stdout
+    wrong = script("prepare", *arguments, "+nonsense=1")
+    assert wrong.returncode == 2 and "nonsense" in wrong.stderr
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ def composed(primary: str, *overrides: str) -> DictConfig:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose(primary, list(overrides))
     OmegaConf.set_struct(config, False)
+    assert config.pop("fast") is True  # how, not what: the scripts' common part takes it
     return config
 
 

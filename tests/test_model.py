@@ -128,7 +128,8 @@ def test_steps_are_torchs_whole_sequence(cell, layers):
     inputs = torch.randn(2, 11, 5)
     size = recurrent.num_tensors // layers
     first = torch.randn(size, layers, 2, 7)  # h, or h and c, from the bottom layer up
-    expected, last = recurrent.rnn(inputs, first[0] if cell == "gru" else tuple(first))
+    expected, last = recurrent.rnn(inputs.transpose(0, 1), first[0] if cell == "gru" else tuple(first))
+    expected = expected.transpose(0, 1)
     # heed's order: the top layer first, h before c
     state = tuple(first[part, layer][:, None] for layer in reversed(range(layers)) for part in range(size))
     assert_close(recurrent.unroll(inputs, state), expected, **tight)

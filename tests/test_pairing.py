@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import combinations, islice, pairwise
+from math import sqrt
 from pathlib import Path
 
 import pytest
@@ -63,8 +64,8 @@ def test_the_score_itself_has_random_numbers_of_its_own():
     model = build_model(config("general", "luong"), (19, 19), True)
     with forked(1, "score"):
         expected = torch.empty(14, 14)
-        torch.nn.init.xavier_uniform_(expected)
-    assert torch.equal(split(model)[0][SCORE + "W_a"], expected)
+        torch.nn.init.xavier_uniform_(expected, gain=sqrt(14))
+    assert torch.equal(split(model)[0][SCORE + "P"], expected)
 
 
 @pytest.mark.parametrize("score", SCORES)

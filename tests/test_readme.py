@@ -60,6 +60,7 @@ def compose_and_type(name: str, overrides: list[str]) -> None:
         config = compose(name, overrides)
     OmegaConf.set_struct(config, False)
     if name != "train":
+        config.pop("fast")  # the scripts take it before
         typed(SCHEMAS[name], config)
         return
     settings = train_config(config, {})

@@ -1,6 +1,7 @@
 """Tokenizers: exact round trips over all of Unicode, fixed special ids, safe model files, clear errors."""
 
 import gzip
+import io
 import json
 import os
 import subprocess
@@ -11,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import heed.text
 from heed.text import BOS, EOS, PAD, UNK, UNKNOWN, Char, SentencePiece, Word, load_pair, train_pair
+from heed.text.sentencepiece import _count_words, _trim
 
 DATA = Path(__file__).parents[2] / "shared/data/multi30k/raw"
 LINES = [
@@ -171,7 +174,7 @@ def test_vocabulary_size(model_type, tmp_path):
 @pytest.mark.parametrize("lines", [["a"], [" "], ["▁"], ["\t"], ["語"], ["a", ""], ["▅"], ["ab" * 4000]])
 def test_tiny_corpora(model_type, lines, tmp_path):
     if lines == ["▅"]:  # sentencepiece keeps this character for itself and passes over lines that hold it
-        with pytest.raises(ValueError, match="1 lines"):
+        with pytest.raises(ValueError, match="1 words"):
             SentencePiece(model_type=model_type).train(lines, tmp_path / "m")
         return
     tokenizer = quietly(SentencePiece(model_type=model_type), lines, tmp_path / "m")
@@ -210,13 +213,57 @@ def test_errors_of_settings(tmp_path):
         Word(vectors=str(tmp_path / "absent.vec")).train(["a a"], tmp_path / "m")
 
 
-def test_a_sample_is_spread_over_the_corpus():
-    from heed.text.sentencepiece import _sample
-
-    kept = [int(line) for line in _sample(map(str, range(10007)), 997)]
-    assert len(set(kept)) == 997
+def test_words_are_counted_over_all_lines_or_a_sample_spread_over_them():
+    lines = ["a dog", " a  dog dog", "cat\t \u2028a"]
+    assert _count_words(lines, 3) == {"a": 2, "dog": 3, "cat\t": 1, "\u2028a": 1, " ": 1}
+    kept = [int(word) for word, count in _count_words(map(str, range(10007)), 997).items() if count == 1]
+    assert 997 * 0.4 < len(kept) == len(set(kept)) <= 997
     assert 10007 * 0.45 < np.mean(kept) < 10007 * 0.55
-    assert _sample(map(str, range(5)), 997) == list("01234")
+    same = _count_words(["x x x y z"] * 3011, 419)
+    assert 419 * 5 * 0.4 < same.total() <= 419 * 5
+    assert 0.57 < same["x"] / same.total() < 0.63
+    assert list(_count_words(["a", "b"], 1)) in (["a", "b"], ["b"])
+
+
+def test_counted_words_teach_what_whole_lines_do(tmp_path):
+    """Byte pair encoding by the library itself, given the lines."""
+    lines = [line.replace(" ", space) for line in LINES * 3 for space in (" ", "  ", " " * 5)]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, model_type="bpe", vocab_size=331, byte_fallback=True,
+        character_coverage=1.0, pad_id=0, unk_id=1, bos_id=2, eos_id=3, normalization_rule_name="identity",
+        remove_extra_whitespaces=False, minloglevel=2,
+    )  # fmt: skip
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    ours = SentencePiece(model_type="bpe", vocab_size=331).train(lines, tmp_path / "m")
+    assert ours.pieces(range(331)) == [theirs.id_to_piece(i) for i in range(331)]
+
+
+@given(
+    st.dictionaries(st.text("abcdefgh", min_size=1, max_size=7), st.integers(1, 1009), min_size=1),
+    st.integers(1, 30011),
+)
+def test_trimmed_counts(counts, most):
+    def size(counts):
+        return sum((len(word) + 2) * count for word, count in counts.items())
+
+    trimmed = _trim(counts, most)
+    assert set().union(*trimmed) == set().union(*counts)  # every character is still there
+    assert all(1 <= count <= counts[word] for word, count in trimmed.items())
+    if size(counts) <= most:
+        assert trimmed == counts
+    elif size(counts) <= 2 * most:  # without a draw: the most frequent are cut alike, no more than needed
+        bound = max(trimmed.values())
+        assert trimmed == {word: min(count, bound) for word, count in counts.items()}
+        raised = {word: min(count, bound + 1) for word, count in counts.items()}
+        assert (size(trimmed) <= most or bound == 1) and size(raised) > most
+
+
+def test_trimming_draws_from_all_words_alike():
+    words = [f"{i:04}" for i in range(5003)]  # of size 6, so one in three is drawn
+    drawn = [int(word) for word in _trim(dict.fromkeys(words, 1), len(words))]
+    assert 5003 * 0.3 < len(drawn) < 5003 * 0.37
+    assert 5003 * 0.45 < np.mean(drawn) < 5003 * 0.55
 
 
 @pytest.mark.parametrize("recipe", [SentencePiece(byte_fallback=False), Char(byte_fallback=False)])

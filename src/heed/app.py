@@ -1,4 +1,8 @@
-"""What the scripts do, each a function of its configuration."""
+"""What the scripts do, each a function of its configuration.
+
+torch takes most of a second to import: the functions that need it, or what needs it, import it themselves, so
+that mistakes are told and corpora prepared without it.
+"""
 
 import json
 import os
@@ -11,33 +15,25 @@ from dataclasses import asdict
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
-from torch import nn
 
-from heed.build import (
-    build_corpus,
-    build_model,
-    build_tokenizer_settings,
-    build_trainer,
-    component,
-    load_run,
-)
 from heed.cli import CONFIGS
+from heed.component import build_corpus, build_tokenizer_settings, component
 from heed.config import EvaluateConfig, PrepareConfig, TrainConfig, TranslateConfig
 from heed.data.corpus import Corpus
 from heed.data.prepare import Prepared
 from heed.data.prepare import prepare as prepare_corpus
 from heed.data.reading import decode_lines
-from heed.device import autocast, keep_freed_memory, pick_device
-from heed.evaluation.heatmap import terminal_heatmap
-from heed.evaluation.report import write_evaluation
-from heed.model import Seq2Seq
 from heed.run import Run
-from heed.score import Score
-from heed.search.translator import Translation, Translator
 from heed.text.pair import Tokenizers
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from heed.model import Seq2Seq
+    from heed.search.translator import Translation, Translator
 
 
 def prepare(config: PrepareConfig) -> Prepared:
@@ -50,11 +46,15 @@ def prepare(config: PrepareConfig) -> Prepared:
 
 def train(config: TrainConfig, path: str | Path) -> None:
     """Trains the run in `path` to its end and evaluates it; or, interrupted, saves and exits with status 130."""
-    pick_device(config.device)
     split = resolve_split(build_corpus(config.data), config.test_split)
+    joint = build_tokenizer_settings(config.tokenizer).joint
     run = Run(path)
     run.check(config)
-    joint = build_tokenizer_settings(config.tokenizer).joint
+
+    from heed.build import build_model, build_trainer
+    from heed.device import keep_freed_memory, pick_device
+
+    pick_device(config.device)
     build_model(config, (8, 8), joint)  # parts that do not fit are told before the corpus is prepared
     prepared = prepare(config)
     run.claim(config, prepared.directory)
@@ -91,6 +91,10 @@ def earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None:
 
 def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
     """Translates a split, writes `eval/<split>-<search>/` into the (first) run, prints and returns `scores.json`."""
+    from heed.device import autocast, pick_device
+    from heed.evaluation.report import write_evaluation
+    from heed.search.translator import Translator
+
     models, tokenizers, trained = load_runs(config.run, config.checkpoint)
     corpus, device = build_corpus(trained.data), pick_device(config.device)
     split = resolve_split(corpus, config.split)
@@ -135,6 +139,9 @@ def about(config: EvaluateConfig, trained: TrainConfig) -> dict[str, Any]:
 
 def translate(config: TranslateConfig) -> None:
     """Standard input to standard output, one line for each; on a terminal, a prompt that also draws the alignment."""
+    from heed.device import autocast, pick_device
+    from heed.search.translator import Translator
+
     models, tokenizers, trained = load_runs(config.run, config.checkpoint)
     device = pick_device(config.device)
     precision = autocast(trained.training.precision, device)
@@ -183,8 +190,10 @@ def arriving(lines: Iterable[str], most: int) -> Iterator[list[str]]:
             return
 
 
-def prompt(translator: Translator, scores: bool) -> None:
+def prompt(translator: "Translator", scores: bool) -> None:
     """Asks for lines until the end of input; translates and draws each."""
+    from heed.evaluation.heatmap import terminal_heatmap
+
     with suppress(ImportError):
         import readline  # noqa: F401  (line editing, where the system has it)
     while True:
@@ -198,14 +207,16 @@ def prompt(translator: Translator, scores: bool) -> None:
         print(terminal_heatmap(best[0].pieces, best[0].src_pieces, best[0].alignment))
 
 
-def one_line(best: Sequence[Translation], scores: bool) -> str:
+def one_line(best: "Sequence[Translation]", scores: bool) -> str:
     """The n-best translations of a line, separated by tabs, each after its log-probability and a tab if `scores`."""
     cells = ([f"{one.log_prob:.4f}", one.text] if scores else [one.text] for one in best)
     return "\t".join(cell.replace("\t", " ") for row in cells for cell in row)
 
 
-def load_runs(runs: Any, checkpoint: str) -> tuple[list[Seq2Seq], Tokenizers, TrainConfig]:
+def load_runs(runs: Any, checkpoint: str) -> "tuple[list[Seq2Seq], Tokenizers, TrainConfig]":
     """The models of one run or several, which must share their tokenizers, and the first one's configuration."""
+    from heed.build import load_run
+
     paths = as_list(runs)
     loaded = [load_run(path, checkpoint) for path in paths]
     first = tokenizer_files(paths[0])
@@ -266,13 +277,15 @@ def hparams(config: TrainConfig) -> dict[str, Any]:
     return {**config.names, "seed": config.seed, **plain}
 
 
-def num_parameters(module: nn.Module) -> int:
+def num_parameters(module: "nn.Module") -> int:
     """How many numbers it learns; shared ones count once."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 def list_scores() -> None:
     """Prints each score in configs/score/: name, equation, reference, and parameters for queries and keys of 512."""
+    from heed.score import Score
+
     for path in sorted((CONFIGS / "score").glob("*.yaml")):
         config: Any = OmegaConf.to_container(OmegaConf.load(path))
         alias = next(iter(config.get("defaults", [])), None)

@@ -12,6 +12,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from heed import fast
+
 # Before torch is loaded. Threads that wait for each other spin, by default for so long that training beside any other
 # work becomes ten times slower; not to spin at all costs a third of the speed on an idle machine. (docs/LOG.md)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -35,6 +37,9 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
             # From here on it is the typed schema that refuses unknown keys.
             OmegaConf.set_struct(config, False)
             try:
+                fast.enabled = config.pop("fast")
+                if not isinstance(fast.enabled, bool):
+                    raise ValueError(f"fast is {fast.enabled!r}: it must be true or false")
                 function(config)
             except (ValueError, OSError, FloatingPointError) as error:
                 if os.environ.get("HYDRA_FULL_ERROR"):

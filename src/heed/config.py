@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from heed.search.beam import SearchSettings
+from heed.search.settings import SearchSettings
 
 
 def require_one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
@@ -183,7 +183,7 @@ class EvaluateConfig:
 def train_config(composed: DictConfig, names: dict[str, str]) -> TrainConfig:
     """The composed `configs/train.yaml`, less what only other keys refer to, plus the names of the chosen YAMLs."""
     plain: Any = OmegaConf.to_container(composed, resolve=True)
-    for key in ("run", "subwords"):
+    for key in ("run", "subwords", "fast"):
         plain.pop(key, None)
     return typed(TrainConfig, {**plain, "names": names})
 

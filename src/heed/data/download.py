@@ -4,7 +4,6 @@ import logging
 import os
 from pathlib import Path
 
-import requests
 from tqdm import tqdm
 
 from heed.data.reading import sha256
@@ -24,6 +23,8 @@ def download(url: str, path: Path, digest: str | None) -> None:
     Raises:
         ValueError: no server, no such file there, or the wrong hash (what was fetched is then removed).
     """
+    import requests  # a third of the time that importing heed.data would take; few runs download
+
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     for attempt in range(1, ATTEMPTS + 1):
@@ -46,6 +47,8 @@ def download(url: str, path: Path, digest: str | None) -> None:
 
 def _fetch(url: str, part: Path) -> None:
     """Appends to `part` what is missing; starts anew where the server cannot send the rest alone."""
+    import requests
+
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"}  # the file's own bytes: ranges and hashes count them
     if have:

@@ -7,9 +7,10 @@ other. German articles that English has not go with their noun. A comma or full 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -80,21 +81,27 @@ class Grammar(Corpus):
             "sha256": digest.hexdigest(),
         }
 
-    def _split(self, split: str) -> list[Sentence]:
-        if split not in self._sentences:
+    def _split(self, split: str) -> Iterable[Sentence]:
+        if split not in self.splits():
             raise ValueError(f"split {split!r}: the grammar has {', '.join(self.splits())}")
-        return self._sentences[split]
+        if split == "train":  # made as it is asked for: kept with its links, it would take 1.2 kB a pair
+            first = self.num_test + self.num_val
+            return islice(self._made(), first, first + self.num_train)
+        return self._held_out[split]
 
     @cached_property
-    def _sentences(self) -> dict[str, list[Sentence]]:
-        """All splits, made in one go. The first two are the held-out ones: they do not depend on `num_train`."""
+    def _held_out(self) -> dict[str, list[Sentence]]:
+        made = self._made()
+        return {"test": list(islice(made, self.num_test)), "val": list(islice(made, self.num_val))}
+
+    def _made(self) -> Iterator[Sentence]:
+        """The sentences of test, of val, then of train: so the held-out ones do not depend on `num_train`.
+
+        What has been made must be remembered, so that none comes twice: 300 bytes a pair.
+        """
         rng, seen = Random(self.seed), set[str]()
-        made: dict[str, list[Sentence]] = {}
-        for split, size in (("test", self.num_test), ("val", self.num_val), ("train", self.num_train)):
-            made[split] = []
-            while len(made[split]) < size:
-                en, de, links = sentence(rng)
-                if en not in seen and de not in seen:
-                    seen.update((en, de))
-                    made[split].append((en, de, links))
-        return made
+        while True:
+            en, de, links = sentence(rng)
+            if en not in seen and de not in seen:
+                seen.update((en, de))
+                yield en, de, links

@@ -19,7 +19,7 @@ from heed.data.store import EncodedPairs, StoreWriter, TokenStore
 from heed.text.pair import Tokenizers, load_pair, train_pair
 from heed.text.tokenizer import TokenizerSettings
 
-FORMAT = 1  # to be raised when the same inputs give other files
+FORMAT = 2  # to be raised when the same inputs give other files
 SIDES = ("src", "tgt")
 CHUNK = 8192  # pairs held in memory at a time
 log = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ def _read_text(directory: Path, split: str) -> Iterator[tuple[str, str]]:
             for side in SIDES
         )
         for src, tgt in zip(*files, strict=True):
-            yield src.removesuffix("\n"), tgt.removesuffix("\n")
+            yield src[:-1], tgt[:-1]  # `_write_text` ended every line
 
 
 def _encode(
@@ -181,17 +181,17 @@ def _encode(
         StoreWriter(directory / f"{split}.tgt", len(tokenizers.tgt)) as tgt_store,
     ):
         while chunk := list(islice(text, CHUNK)):
-            src = tokenizers.src.encode_batch([pair[0] for pair in chunk])
-            tgt = tokenizers.tgt.encode_batch([pair[1] for pair in chunk])
-            kept = list(zip(src, tgt, strict=True))
+            src, tgt = map(list, zip(*chunk, strict=True))
+            src, tgt = tokenizers.src.encode_batch(src), tokenizers.tgt.encode_batch(tgt)
             if limit is not None:
-                full = [(s, t) for s, t in kept if s and t]
-                kept = [(s, t) for s, t in full if max(len(s), len(t)) <= limit]
+                full = [(s, t) for s, t in zip(src, tgt, strict=True) if s and t]
+                kept = [(s, t) for s, t in full if len(s) <= limit and len(t) <= limit]
                 stats["empty"] += len(chunk) - len(full)  # text that the tokenizer makes nothing of
                 stats["long"] += len(full) - len(kept)
-            src_store.add([s for s, _ in kept])
-            tgt_store.add([t for _, t in kept])
-            stats["kept"] += len(kept)
+                src, tgt = [s for s, _ in kept], [t for _, t in kept]
+            src_store.add(src)
+            tgt_store.add(tgt)
+            stats["kept"] += len(src)
             bar.update(len(chunk))
 
 

@@ -5,8 +5,9 @@ from abc import ABC, abstractmethod
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
+from heed import fast
+from heed.linear import Linear, linear
 from heed.model.attention import Attention, Memory
 from heed.model.dropout import dropout
 from heed.model.recurrent import Recurrent, State
@@ -15,8 +16,8 @@ from heed.model.recurrent import Recurrent, State
 class Decoder(nn.Module, ABC):
     """A recurrent net over target words that asks the encoder states at every step.
 
-    `step` is the definition. `unroll` gives the same for a known target, with all that does not depend on the step
-    before taken out of the loop, or without a loop where no step depends on the last.
+    `step` is the definition. `unroll` gives the same for a known target; the wirings' `_unroll` takes all that does not
+    depend on the step before out of the loop, or does without a loop where no step depends on the last.
     """
 
     recurrent: Recurrent
@@ -44,11 +45,22 @@ class Decoder(nn.Module, ABC):
     ) -> tuple[Float[Tensor, "B N R"], State, Float[Tensor, "B N S"]]:
         """One position of N hypotheses per sentence: readout, state, alignment."""
 
-    @abstractmethod
     def unroll(
         self, embedded: Float[Tensor, "B T E"], state: State, memory: Memory
     ) -> tuple[Float[Tensor, "B T R"], Float[Tensor, "B T S"]]:
         """All positions of a known target, from a state of N = 1: readouts and alignments."""
+        if fast.enabled:
+            return self._unroll(embedded, state, memory)
+        readouts, alignments = [], []
+        for embedded_t in embedded.split(1, 1):
+            readout, state, alignment = self.step(embedded_t, state, memory)
+            readouts.append(readout)
+            alignments.append(alignment)
+        return torch.cat(readouts, 1), torch.cat(alignments, 1)
+
+    @abstractmethod
+    def _unroll(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
+        """The same, faster."""
 
 
 class BahdanauDecoder(Decoder):
@@ -70,7 +82,7 @@ class BahdanauDecoder(Decoder):
         super().__init__(attention, embedding_dim, hidden_dim, dropout)
         key_dim = attention.score.key_dim
         self._recur(cell, embedding_dim + key_dim, num_layers)
-        self.deep_output = nn.Linear(hidden_dim + embedding_dim + key_dim, 2 * embedding_dim)  # U_o, V_o, C_o
+        self.deep_output = Linear(hidden_dim + embedding_dim + key_dim, 2 * embedding_dim)  # U_o, V_o, C_o
 
     def step(
         self, embedded: Float[Tensor, "B N E"], state: State, memory: Memory
@@ -81,9 +93,7 @@ class BahdanauDecoder(Decoder):
         state = self.recurrent.step(gates, state)
         return self._readout(state[0], embedded, context), state, alignment
 
-    def unroll(
-        self, embedded: Float[Tensor, "B T E"], state: State, memory: Memory
-    ) -> tuple[Float[Tensor, "B T R"], Float[Tensor, "B T S"]]:
+    def _unroll(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
         """The loop keeps attention and update; the embedding's gates and the deep output are done at once."""
         gates, W_context = hoist_gates(self.recurrent, embedded)
         hiddens, contexts, alignments = [], [], []
@@ -121,7 +131,7 @@ class LuongDecoder(Decoder):
         super().__init__(attention, embedding_dim, hidden_dim, dropout)
         self.input_feeding = input_feeding
         self._recur(cell, embedding_dim * (2 if input_feeding else 1), num_layers)
-        self.W_c = nn.Linear(attention.score.key_dim + hidden_dim, embedding_dim, bias=False)
+        self.W_c = Linear(attention.score.key_dim + hidden_dim, embedding_dim, bias=False)
 
     def start(self, bridged: State) -> State:
         """With input feeding, the first s̃ is zero."""
@@ -142,9 +152,7 @@ class LuongDecoder(Decoder):
         attended = dropout(self._attended(context, recurrent[0]), self.dropout, self.training)
         return attended, (*recurrent, attended) if self.input_feeding else recurrent, alignment
 
-    def unroll(
-        self, embedded: Float[Tensor, "B T E"], state: State, memory: Memory
-    ) -> tuple[Float[Tensor, "B T R"], Float[Tensor, "B T S"]]:
+    def _unroll(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
         """Without input feeding no loop; with it, the embedding's gates and the dropout masks are made before it."""
         if not self.input_feeding:
             hiddens = self.recurrent.unroll(embedded, state)
@@ -171,5 +179,5 @@ def hoist_gates(recurrent: Recurrent, embedded: Float[Tensor, "B T E"]) -> tuple
     weight, bias = recurrent.rnn.weight_ih_l0, recurrent.rnn.bias_ih_l0
     W_embedded, W_other = weight.split([embedded.size(-1), weight.size(1) - embedded.size(-1)], 1)
     gates = linear(embedded, W_embedded, bias)
-    # Autocast keeps no cast of a view: it would make one at each step.
-    return gates.unsqueeze(2).unbind(1), W_other.to(gates.dtype)
+    # Once, since autocast keeps no cast of a view, and a product wants its rows together.
+    return gates.unsqueeze(2).unbind(1), W_other.to(gates.dtype).contiguous()

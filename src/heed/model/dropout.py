@@ -8,12 +8,14 @@ from torch import Tensor, nn
 def dropout(x: Float[Tensor, "*shape"], p: float, training: bool) -> Float[Tensor, "*shape"]:
     """In training, zeroes each number with probability `p`, divides the others by 1 - p (Srivastava et al. 2014).
 
-    `torch.nn.functional.dropout` draws a Bernoulli variable at a time, which takes four times as long on a CPU.
+    Sixteen random bits decide about each number, so `p` is taken to the nearest 2⁻¹⁶. Torch's own dropout draws a
+    Bernoulli variable at a time, which takes five times as long on a CPU.
     """
     if not training or p == 0:
         return x
-    kept = torch.rand(x.shape, device=x.device) >= p
-    return x * (kept * (1 / (1 - p))).to(x.dtype)
+    drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(1 << 63), None)
+    drawn = drawn.view(torch.int16)[: x.numel()].view(x.shape)
+    return x * (drawn >= round(p * (1 << 16)) - (1 << 15)).to(x.dtype).mul_(1 / (1 - p))
 
 
 class Dropout(nn.Module):

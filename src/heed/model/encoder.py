@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from heed.linear import Linear
 from heed.model.dropout import Dropout
-from heed.model.recurrent import RNN, State, run_rnn
+from heed.model.recurrent import RNN, State, run_rnns
 
 
 class Encoder(nn.Module):
@@ -28,10 +29,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.state_dim = hidden_dim * (2 if bidirectional else 1)  # K
         dims = [embedding_dim] + [self.state_dim] * (num_layers - 1)
-        self.forwards = nn.ModuleList(RNN[cell](dim, hidden_dim, batch_first=True) for dim in dims)
-        self.backwards = nn.ModuleList(
-            RNN[cell](dim, hidden_dim, batch_first=True) for dim in (dims if bidirectional else [])
-        )
+        self.forwards = nn.ModuleList(RNN[cell](dim, hidden_dim) for dim in dims)
+        self.backwards = nn.ModuleList(RNN[cell](dim, hidden_dim) for dim in (dims if bidirectional else []))
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -39,21 +38,19 @@ class Encoder(nn.Module):
     ) -> tuple[Float[Tensor, "B S K"], Float[Tensor, "B K"]]:
         """States (meaningless on padding), and the final state: forwards at the last token, backwards at the first."""
         lengths = mask.sum(1, keepdim=True)
+        # What reverses each sentence and leaves its padding where it is; twice, it changes nothing.
         positions = torch.arange(mask.size(1), device=mask.device)
-        reversal = torch.where(mask, lengths - 1 - positions, positions)[:, :, None]  # B S 1, its own inverse
-        states = embedded
-        for layer, forwards in enumerate(self.forwards):
+        reversal = torch.where(mask, lengths - 1 - positions, positions).T[..., None]  # S B 1
+        states = embedded.transpose(0, 1)
+        for layer, rnns in enumerate(zip(*filter(None, (self.forwards, self.backwards)), strict=True)):
             if layer:
                 states = self.dropout(states)
-            ahead = run_rnn(forwards, states)
-            if not self.backwards:
-                states = ahead
-                continue
-            behind = run_rnn(self.backwards[layer], states.gather(1, reversal.expand_as(states)))
-            states = torch.cat([ahead, behind.gather(1, reversal.expand_as(behind))], -1)
-        last = ahead.gather(1, (lengths - 1)[:, :, None].expand(-1, -1, ahead.size(-1))).squeeze(1)
-        final = torch.cat([last, states[:, 0, last.size(-1) :]], -1)
-        return self.dropout(states), final
+            inputs = [states, states.gather(0, reversal.expand_as(states))] if self.backwards else [states]
+            ahead, *behind = run_rnns(rnns, inputs)
+            states = torch.cat([ahead, *(x.gather(0, reversal.expand_as(x)) for x in behind)], -1)  # S B K
+        last = ahead.gather(0, (lengths - 1).T[..., None].expand(-1, -1, ahead.size(-1))).squeeze(0)
+        final = torch.cat([last, states[0, :, last.size(-1) :]], -1)
+        return self.dropout(states.transpose(0, 1).contiguous()), final
 
 
 class Bridge(nn.Module):
@@ -63,7 +60,7 @@ class Bridge(nn.Module):
         """Args: `state_dim`, K; `dims`, the size of each tensor of the decoder's state that is learned."""
         super().__init__()
         self.dims = dims
-        self.W_s = nn.Linear(state_dim, sum(dims))
+        self.W_s = Linear(state_dim, sum(dims))
 
     def forward(self, final: Float[Tensor, "B K"]) -> State:
         """One tensor "B 1 H" for each of `dims`, in the parameters' type: states stay in it under autocast too."""

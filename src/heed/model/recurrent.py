@@ -1,13 +1,16 @@
 """A stack of GRU or LSTM layers that takes one step or a whole sequence with the same parameters."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
+from heed import fast
+from heed.linear import linear
 from heed.model.dropout import dropout
+from heed.model.recurrence import gru
 
 State = tuple[Tensor, ...]
 """What one step hands to the next, each "B N H" with a last axis of its own; which is which, only the owner knows."""
@@ -16,7 +19,7 @@ RNN = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 
 class Recurrent(nn.Module):
-    """Layers of `nn.GRU` or `nn.LSTM`, batch first, one direction.
+    """Layers of `nn.GRU` or `nn.LSTM`, one direction.
 
     Torch's module holds the parameters and runs whole sequences (`unroll`); `step` is the same function written
     out for one position, where the input depends on the last output. Its state has, for each layer, h (GRU), or
@@ -26,9 +29,7 @@ class Recurrent(nn.Module):
     def __init__(self, cell: str, input_dim: int, hidden_dim: int, num_layers: int, dropout: float) -> None:
         """Args: `cell`, "gru" or "lstm"; sizes; `dropout` between layers."""
         super().__init__()
-        self.rnn = RNN[cell](
-            input_dim, hidden_dim, num_layers, batch_first=True, dropout=dropout if num_layers > 1 else 0.0
-        )
+        self.rnn = RNN[cell](input_dim, hidden_dim, num_layers, dropout=dropout if num_layers > 1 else 0.0)
         self.num_tensors = num_layers * (2 if cell == "lstm" else 1)
 
     def input_gates(self, inputs: Float[Tensor, "B N I"]) -> Float[Tensor, "B N G"]:
@@ -59,7 +60,15 @@ class Recurrent(nn.Module):
     def unroll(self, inputs: Float[Tensor, "B T I"], state: State) -> Float[Tensor, "B T H"]:
         """All positions at once, from a state of N = 1: the outputs of the top layer."""
         stacked = [torch.stack(parts).squeeze(2) for parts in zip(*self._layers(state), strict=True)]  # L B H
-        return run_rnn(self.rnn, inputs, stacked[0] if len(stacked) == 1 else tuple(stacked))
+        inputs = inputs.transpose(0, 1)
+        if not has_fast_gru(self.rnn, inputs):
+            return run_rnn(self.rnn, inputs, stacked[0] if len(stacked) == 1 else tuple(stacked)).transpose(
+                0, 1
+            )
+        for layer, hidden in enumerate(stacked[0]):
+            below = dropout(inputs, self.rnn.dropout, self.training) if layer else inputs
+            inputs = gru_layer([self.rnn], layer, [below], hidden[None])[0]
+        return inputs.transpose(0, 1)
 
     def _layers(self, state: State) -> list[State]:
         """The state of each layer, from the bottom up."""
@@ -67,9 +76,39 @@ class Recurrent(nn.Module):
         return [state[i : i + size] for i in range(self.num_tensors - size, -1, -size)]
 
 
+def run_rnns(
+    rnns: Sequence[nn.Module], inputs: Sequence[Float[Tensor, "T B I"]]
+) -> list[Float[Tensor, "T B H"]]:
+    """All outputs of nets of one layer, from a state of zeros: one net for each direction, of one kind and size."""
+    if has_fast_gru(rnns[0], inputs[0]):
+        hidden = rnns[0].weight_hh_l0.new_zeros(len(rnns), inputs[0].size(1), rnns[0].hidden_size)
+        return list(gru_layer(rnns, 0, inputs, hidden))
+    return [run_rnn(rnn, x) for rnn, x in zip(rnns, inputs, strict=True)]
+
+
+def has_fast_gru(rnn: nn.Module, inputs: Tensor) -> bool:
+    """Whether `gru_layer` is for it."""
+    return fast.enabled and inputs.is_cpu and isinstance(rnn, nn.GRU)
+
+
+def gru_layer(
+    rnns: Sequence[nn.Module],
+    layer: int,
+    inputs: Sequence[Float[Tensor, "T B I"]],
+    hidden: Float[Tensor, "D B H"],
+) -> Float[Tensor, "D T B H"]:
+    """The outputs of one layer of `nn.GRU`s, one for each direction, all directions at once."""
+    W_ih, b_ih, W_hh, b_hh = (
+        [getattr(rnn, f"{name}_l{layer}") for rnn in rnns]
+        for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
+    )
+    gates = torch.stack([linear(*xWb) for xWb in zip(inputs, W_ih, b_ih, strict=True)])
+    return gru(gates, torch.stack(W_hh), torch.stack(b_hh), hidden)
+
+
 def run_rnn(
-    rnn: nn.Module, inputs: Float[Tensor, "B T I"], state: Tensor | tuple[Tensor, ...] | None = None
-) -> Float[Tensor, "B T H"]:
+    rnn: nn.Module, inputs: Float[Tensor, "T B I"], state: Tensor | tuple[Tensor, ...] | None = None
+) -> Float[Tensor, "T B H"]:
     """All outputs of torch's GRU or LSTM. On a GPU without autocast, which would take float16: too small a range."""
     with torch.autocast(inputs.device.type, enabled=False) if inputs.is_cuda else nullcontext():
         return rnn(inputs.float() if inputs.is_cuda else inputs, state)[0]

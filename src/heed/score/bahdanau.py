@@ -4,6 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from heed import fast
+from heed.linear import Linear
+from heed.score.additive import additive_energy
 from heed.score.score import Score
 
 
@@ -20,14 +23,16 @@ class Bahdanau(Score):
     def __init__(self, query_dim: int, key_dim: int, dim: int | None = None) -> None:
         super().__init__(query_dim, key_dim)
         dim = query_dim if dim is None else dim
-        self.W_a = nn.Linear(query_dim, dim, bias=False)
-        self.U_a = nn.Linear(key_dim, dim, bias=False)
+        self.W_a = Linear(query_dim, dim, bias=False)
+        self.U_a = Linear(key_dim, dim, bias=False)
         self.v_a = nn.Parameter(torch.empty(dim).uniform_(-(dim**-0.5), dim**-0.5))
 
     def prepare(self, states: Float[Tensor, "B S K"]) -> Float[Tensor, "B S A"]:
         """U_a h."""
-        return self.U_a(states)
+        return self.U_a(states).to(self.v_a.dtype)
 
     def forward(self, query: Float[Tensor, "B N Q"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B N S"]:
         """Energies v_aᵀ tanh(W_a s_n + U_a h_i)."""
+        if fast.enabled:
+            return additive_energy(self.W_a(query), keys, self.v_a)
         return torch.tanh(self.W_a(query)[:, :, None] + keys[:, None]) @ self.v_a  # B N S A -> B N S

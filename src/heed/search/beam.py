@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import count
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,61 +12,8 @@ from torch import Tensor
 
 from heed.model import Memory, Seq2Seq
 from heed.model.recurrent import State
+from heed.search.settings import SearchSettings
 from heed.text import BOS, EOS, PAD
-
-
-@dataclass
-class SearchSettings:
-    """What `configs/search/*.yaml` fills. Every length counts the EOS, of the source and of the target.
-
-    A `ValueError` names the values that cannot be, and what can.
-    """
-
-    width: int = 5  # hypotheses kept per sentence, N; 1 is greedy search
-    n_best: int = 1  # translations given per sentence
-    length_normalization: str = "simple"  # none, simple or gnmt: see `penalty`
-    alpha: float = 1.0  # strength of the normalization; 0 is none
-    min_length: int = 0  # 2 forbids the empty translation
-    max_length: int = 1024  # no translation is longer, whatever its source
-    max_length_ratio: float = 2.0  # nor longer than ratio * S + offset
-    max_length_offset: int = 10
-    max_source_length: int = 1024  # a longer line is cut, with a warning
-    batch_tokens: int = 2048  # source positions in a batch, padding counted
-
-    def __post_init__(self) -> None:
-        if self.length_normalization not in ("none", "simple", "gnmt"):
-            raise ValueError(
-                f"search.length_normalization={self.length_normalization!r} is not one of none, simple, gnmt"
-            )
-        for name in ("width", "n_best", "max_length", "max_source_length", "batch_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"search.{name}={getattr(self, name)} must be at least 1")
-        for name in ("alpha", "min_length", "max_length_ratio"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"search.{name}={getattr(self, name)} must not be negative")
-        if self.n_best > self.width:
-            raise ValueError(
-                f"search.n_best={self.n_best} is more than search.width={self.width}: raise the width"
-            )
-        if self.min_length > self.max_length:
-            raise ValueError(
-                f"search.min_length={self.min_length} is more than search.max_length={self.max_length}"
-            )
-
-    def limits(self, src_lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
-        """The greatest length a translation of each source may have."""
-        limits = (src_lengths * self.max_length_ratio + self.max_length_offset).long()
-        return limits.clamp(max(self.min_length, 1), self.max_length)
-
-    def penalty(self, length: Any) -> Any:
-        """What a log-probability is divided by, for a length or an array of lengths.
-
-        `none`: 1. `simple`: length^alpha. `gnmt`: ((5 + length) / 6)^alpha (Wu et al. 2016, arXiv 1609.08144,
-        equation 14).
-        """
-        if self.length_normalization == "none":
-            return length**0.0
-        return (length if self.length_normalization == "simple" else (5 + length) / 6) ** self.alpha
 
 
 class Hypothesis(NamedTuple):

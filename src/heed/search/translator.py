@@ -12,7 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from heed.model import Seq2Seq
-from heed.search.beam import Hypothesis, SearchSettings, beam_search
+from heed.search.beam import Hypothesis, beam_search
+from heed.search.settings import SearchSettings
 from heed.text import EOS, PAD, Tokenizer, Tokenizers
 
 log = logging.getLogger(__name__)

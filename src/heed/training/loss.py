@@ -7,7 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-CHUNK = 256  # rows of logits alive at a time: 256 × 8,000 floats are 8 MB, which stays in cache
+from heed import fast
+from heed.linear import product
+
+CHUNK = 512  # rows of logits alive at a time: 512 × 8,000 floats are 16 MB
 
 
 def cross_entropy(
@@ -19,6 +22,11 @@ def cross_entropy(
     of the output layer. The logits of all positions, P × V, never exist at once: the gradient is made chunk by chunk
     in the forward pass. Under autocast the products run in its type, everything else in the parameters' own.
     """
+    if not fast.enabled:
+        logits = output(readouts).to(output.weight.dtype)
+        nll = nn.functional.cross_entropy(logits, targets, reduction="sum")
+        loss = nn.functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+        return loss, nll.detach()
     device = readouts.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else output.weight.dtype
     learning = torch.is_grad_enabled()  # which forward below cannot see
@@ -39,29 +47,31 @@ class _CrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         x, W, b = readouts.to(dtype), weight.to(dtype), bias.to(dtype)
         grad_x, grad_W, grad_b = torch.empty_like(x), torch.zeros_like(weight), torch.zeros_like(bias)
-        nll, uniform = bias.new_zeros(()), bias.new_zeros(())
+        nll, log_sums = bias.new_zeros(()), bias.new_zeros(())
         with torch.autocast(readouts.device.type, enabled=False):
             for start in range(0, len(x), CHUNK):
                 rows = slice(start, start + CHUNK)
                 target = targets[rows, None]
-                log_probs = torch.addmm(b, x[rows], W.T).log_softmax(-1, bias.dtype)
-                nll -= log_probs.gather(-1, target).sum()
-                if smoothing:
-                    uniform -= log_probs.mean(-1).sum()
+                logits = product(x[rows], W, b).to(bias.dtype)
+                probs = logits.softmax(-1)
+                # log Σ exp by what the softmax made: the greatest probability is exp(greatest logit) / Σ exp.
+                log_sum = logits.amax(-1) - probs.amax(-1).log()
+                log_sums += log_sum.sum()
+                nll += log_sum.sum() - logits.gather(-1, target).sum()
                 if not learning:
                     continue
-                grad = (
-                    log_probs.exp_()
-                )  # of the logits: p - the smoothed target, whose even share is subtracted below
-                grad.scatter_add_(-1, target, torch.full_like(target, smoothing - 1, dtype=grad.dtype))
-                grad_b += grad.sum(0)
-                grad = grad.to(dtype)
-                torch.mm(grad, W, out=grad_x[rows])
-                grad_W += grad.T @ x[rows]
+                # The gradient of the logits: p - the smoothed target, whose even share is subtracted below.
+                probs.scatter_add_(-1, target, torch.full_like(target, smoothing - 1, dtype=probs.dtype))
+                grad_b += probs.sum(0)
+                grad = probs.to(dtype)
+                grad_x[rows] = product(grad, W.T)
+                grad_W += product(grad.T, x[rows].T)
+        sum_x, sum_W = x.sum(0, dtype=bias.dtype), W.sum(0, dtype=bias.dtype)
+        uniform = log_sums - (sum_x @ sum_W + len(x) * b.sum()) / len(bias)  # Σ mean_v -log p(v)
         if learning:
             even = smoothing / len(bias)
-            grad_x -= even * W.sum(0)
-            grad_W -= even * x.sum(0)
+            grad_x -= even * sum_W
+            grad_W -= even * sum_x
             grad_b -= even * len(x)
             ctx.save_for_backward(grad_x.to(readouts.dtype), grad_W, grad_b)
         ctx.mark_non_differentiable(nll)

@@ -1,0 +1,1 @@
+"""Measures heed against a textbook loop on the machine at hand: `make bench`."""

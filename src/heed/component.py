@@ -1,0 +1,66 @@
+"""Part of a configuration to object: the only place that resolves a `_target_`. Imports no torch by itself."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import make_dataclass
+from typing import Any, TypeVar
+
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+from heed.config import typed
+from heed.data.corpus import Corpus
+from heed.text.tokenizer import TokenizerSettings
+
+T = TypeVar("T")
+
+
+def component(group: str, config: Mapping[str, Any], interface: type[T], **given: Any) -> T:
+    """Makes what `config` describes: `_target_`, a subclass of `interface`, called with `given` and the other keys.
+
+    `ValueError` names a target that is missing, cannot be imported or is no such subclass, and a key that its class
+    does not take or whose value has the wrong type.
+    """
+    keys = {key: value for key, value in config.items() if key != "_target_"}
+    target = config.get("_target_")
+    try:
+        cls = get_class(str(target))
+    except Exception as error:
+        raise ValueError(f"{group}._target_ is {target!r}, which cannot be imported: {error}") from None
+    if not issubclass(cls, interface):
+        raise ValueError(f"{group}._target_ is {target!r}: it must be a subclass of {interface.__name__}")
+    accepted = {
+        name: parameter
+        for name, parameter in inspect.signature(cls, eval_str=True).parameters.items()
+        if name not in given and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
+    unknown = sorted(set(keys) - set(accepted))
+    if unknown:
+        raise ValueError(
+            f"{group} has no key {', '.join(unknown)}: {cls.__name__} takes {', '.join(accepted) or 'none'}"
+        )
+    missing = [n for n, p in accepted.items() if p.default is inspect.Parameter.empty and n not in keys]
+    if missing:
+        raise ValueError(f"{group} lacks {', '.join(missing)}, which {cls.__name__} needs")
+    types = {name: _known(accepted[name].annotation) for name in keys}
+    values = typed(make_dataclass(group, types.items()), dict(keys), group)
+    return cls(**given, **{name: getattr(values, name) for name in keys})
+
+
+def _known(annotation: Any) -> Any:
+    """The annotation, if it is one whose values OmegaConf can check; else any value will do."""
+    try:
+        OmegaConf.structured(make_dataclass("probe", [("key", annotation)]))
+        return annotation
+    except Exception:
+        return Any
+
+
+def build_corpus(config: Mapping[str, Any]) -> Corpus:
+    """The corpus of `configs/data/*.yaml`."""
+    return component("data", config, Corpus)  # type: ignore[type-abstract]
+
+
+def build_tokenizer_settings(config: Mapping[str, Any]) -> TokenizerSettings:
+    """The recipe of `configs/tokenizer/*.yaml`."""
+    return component("tokenizer", config, TokenizerSettings)  # type: ignore[type-abstract]

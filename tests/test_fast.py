@@ -1,0 +1,156 @@
+"""Fast paths: each equal to its plain twin, values and gradients, in float64."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from making import SCORES, WIRINGS, make_model
+from torch import Tensor, nn
+from torch.autograd import gradcheck
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from heed import fast
+from heed.linear import Linear, linear, product
+from heed.model.recurrent import gru_layer
+from heed.score import additive
+from heed.score.additive import additive_energy
+from heed.training.loss import cross_entropy
+
+B, N, S, T, A, INPUT, OUTPUT = 3, 5, 11, 7, 13, 17, 19
+SRC_LENGTHS, TGT_LENGTHS = [11, 4, 1], [3, 7, 1]
+
+
+@pytest.fixture(params=[True, False], ids=["fast", "plain"])
+def switched(request) -> Iterator[bool]:
+    with fast.switched(request.param):
+        yield request.param
+
+
+def training_step(model: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
+    """A loss and its gradients, on sentences of every length."""
+    random = torch.Generator().manual_seed(1)
+    src, tgt_in, tgt_out = (torch.randint(4, 17, (B, length), generator=random) for length in (S, T, T))
+    lengths = torch.tensor(SRC_LENGTHS)
+    real = torch.arange(T) < torch.tensor(TGT_LENGTHS)[:, None]
+    readouts, alignments = model(src, lengths, tgt_in)
+    loss, nll = cross_entropy(readouts[real], tgt_out[real], model.output, 0.1)
+    parameters = dict(model.named_parameters())
+    used = loss + alignments[real].square().sum()  # the alignments' gradient too
+    found = torch.autograd.grad(used, list(parameters.values()), allow_unused=True)
+    gradients = {name: g for name, g in zip(parameters, found, strict=True) if g is not None}
+    return torch.stack([loss, nll, used]).detach(), gradients
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("wiring", WIRINGS)
+@pytest.mark.parametrize("score", SCORES)
+def test_a_training_step_is_that_of_the_plain_paths(score, wiring, cell):
+    model = make_model(score, wiring, cell=cell, dropout=0.0, decoder_layers=2).double().train()
+    losses, gradients = training_step(model)
+    with fast.switched(False):
+        plain_losses, plain_gradients = training_step(model)
+    assert_close(losses, plain_losses, rtol=1e-11, atol=0)
+    assert gradients.keys() == plain_gradients.keys()
+    for name, gradient in gradients.items():
+        assert_close(gradient, plain_gradients[name], rtol=1e-9, atol=1e-11, msg=name)
+
+
+# --- the additive energy ---
+
+
+def operands() -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(3)
+    query, keys, v = torch.randn(B, N, A), torch.randn(B, S, A), torch.randn(A)
+    return tuple(x.double().requires_grad_() for x in (query, keys, v))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("piece", [1, S * A, 2 * S * A + 1, N * S * A, 2 * N * S * A, 1 << 20])
+def test_additive_energy_in_pieces_of_any_size(piece, monkeypatch):
+    monkeypatch.setattr(additive, "PIECE", piece)
+    query, keys, v = operands()
+    energy = additive_energy(query, keys, v)
+    assert_close(energy, (query[:, :, None] + keys[:, None]).tanh() @ v, rtol=1e-12, atol=1e-12)
+    assert gradcheck(additive_energy, (query, keys, v))
+
+
+def test_additive_energy_of_far_sums_saturates():
+    query, keys, v = torch.tensor([[[1e4]]]), torch.tensor([[[-3e4], [3e4], [-1e4]]]), torch.tensor([2.0])
+    assert additive_energy(query, keys, v).tolist() == [[[-2.0, 2.0, 0.0]]]
+
+
+def test_additive_energy_never_holds_all_sums(monkeypatch):
+    """With B · N · S · A = 13 million numbers, no tensor made on the way has more than a piece and one query."""
+    sizes: list[int] = []
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            made = function(*args, **(kwargs or {}))
+            if isinstance(made, Tensor) and not made._is_view():
+                sizes.append(made.untyped_storage().nbytes() // made.element_size())
+            return made
+
+    monkeypatch.setattr(additive, "PIECE", 1 << 16)
+    query, keys, v = (torch.randn(2, 101, 64), torch.randn(2, 1009, 64), torch.randn(64))
+    for x in (query, keys, v):
+        x.requires_grad_()
+    with Watch():
+        additive_energy(query, keys, v).sum().backward()
+    assert 0 < max(sizes) <= max(keys.numel(), query.size(1) * keys.size(1) * 2, (1 << 16) + keys[0].numel())
+
+
+# --- linear maps ---
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(INPUT,), (B, INPUT), (B, N, INPUT), (0, INPUT)])
+def test_linear_is_torchs(shape, bias, switched):
+    torch.manual_seed(1)
+    layer = Linear(INPUT, OUTPUT, bias=bias)
+    x = torch.randn(shape, requires_grad=True)
+    expected = F.linear(x, layer.weight, layer.bias)
+    found = layer(x)
+    assert_close(found, expected)
+    weights = torch.randn_like(expected)
+    inputs = [x, *layer.parameters()]
+    for mine, torchs in zip(
+        torch.autograd.grad(found, inputs, weights),
+        torch.autograd.grad(expected, inputs, weights),
+        strict=True,
+    ):
+        assert_close(mine, torchs)
+
+
+def test_linear_of_matrices_with_gaps():
+    torch.manual_seed(1)
+    x, weight = torch.randn(B, 2 * INPUT)[:, ::2], torch.randn(OUTPUT, INPUT + 3)[:, 2:-1]
+    assert_close(linear(x, weight), x @ weight.T)
+    assert_close(product(x, weight), x @ weight.T)
+
+
+def test_linear_keeps_float32_precision():
+    """oneDNN may be told to round to bfloat16 on the way; nothing here does."""
+    torch.manual_seed(1)
+    x, weight = torch.randn(64, 512), torch.randn(256, 512)
+    exact = (x.double() @ weight.double().T).float()
+    assert_close(linear(x, weight), exact, rtol=1e-4, atol=1e-4)
+
+
+# --- the GRU ---
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+def test_gru_is_torchs(directions):
+    torch.manual_seed(5)
+    rnns = [nn.GRU(INPUT, OUTPUT).double() for _ in range(directions)]
+    inputs = torch.randn(directions, T, B, INPUT).double().requires_grad_()
+    hidden = torch.randn(directions, B, OUTPUT).double().requires_grad_()
+    found = gru_layer(rnns, 0, list(inputs), hidden)
+    expected = torch.stack([rnn(x, h[None])[0] for rnn, x, h in zip(rnns, inputs, hidden, strict=True)])
+    assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    weights = torch.randn_like(expected)
+    of = [inputs, hidden, *(parameter for rnn in rnns for parameter in rnn.parameters())]
+    for mine, torchs in zip(
+        torch.autograd.grad(found, of, weights), torch.autograd.grad(expected, of, weights), strict=True
+    ):
+        assert_close(mine, torchs, rtol=1e-10, atol=1e-12)
