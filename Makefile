@@ -4,6 +4,7 @@ DECODER ?= luong# the wiring: a file in configs/decoder/
 DATA    ?= grammar# the corpus: a file in configs/data/
 SEED    ?= 1# of weights, batches and dropout
 RUN     ?=# a run directory; train makes runs/<data>/<experiment>/<score>/seed<SEED> without it
+QUICK   ?=# 1: bench measures the headline alone, in under three minutes
 ARGS    ?=# any Hydra overrides, such as "model.cell=lstm training.max_epochs=5"
 
 PYTHON  ?= python3.11
@@ -11,7 +12,7 @@ BIN     := .venv/bin
 VENV    := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate translate scores tensorboard data test test-all lint format clean
+.PHONY: help setup train evaluate translate scores tensorboard data test test-all bench lint format clean
 
 help: ## list the targets and variables
 	@echo 'Targets:'
@@ -51,6 +52,9 @@ test: $(VENV) ## the fast tests: ARGS goes to pytest
 test-all: $(VENV) ## all tests, also those of minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m '' $(ARGS)
 
+bench: $(VENV) ## measure speed and memory against a textbook loop, into bench.json: QUICK RUN ARGS="--score dot"
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(RUN),--run '$(RUN)') $(ARGS)
+
 lint: $(VENV) ## style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -63,7 +67,7 @@ format: $(VENV) ## bring the code into shape
 clean: ## remove caches and prepared corpora; runs and .venv stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis data/.preparing-*
 	for made in data/*/prepare.json; do [ ! -e "$$made" ] || rm -rf "$${made%/*}"; done
-	find src scripts tests -name __pycache__ -type d -exec rm -rf {} +
+	find src scripts tests benchmarks -name __pycache__ -type d -exec rm -rf {} +
 
 .PHONY: need-run
 need-run:

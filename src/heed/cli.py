@@ -18,6 +18,9 @@ from heed import fast
 # work becomes ten times slower; not to spin at all costs a third of the speed on an idle machine. (docs/LOG.md)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# oneDNN keeps the code that it makes for each shape of a product. By default that is 1,024 shapes and gigabytes, hardly
+# any of them met twice; what a step uses again fits in these.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

@@ -18,7 +18,7 @@ def linear(
 ) -> Float[Tensor, "*B O"]:
     """x Wᵀ + b, as `torch.nn.functional.linear`."""
     if _is_onednns(x, weight) and not torch.is_autocast_enabled("cpu"):
-        return _Linear.apply(x, weight, bias)
+        return _Linear.apply(x, weight, bias) if torch.is_grad_enabled() else _forward(x, weight, bias)
     return F.linear(x, weight, bias)
 
 
@@ -54,11 +54,15 @@ def _dense(matrix: Tensor) -> Tensor:
     return matrix if matrix.is_contiguous() or matrix.T.is_contiguous() else matrix.contiguous()
 
 
+def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return product(x.reshape(-1, x.size(-1)), weight, bias).view(*x.shape[:-1], len(weight))
+
+
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return product(x.reshape(-1, x.size(-1)), weight, bias).view(*x.shape[:-1], len(weight))
+        return _forward(x, weight, bias)
 
     @staticmethod
     @once_differentiable

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -76,9 +77,7 @@ class Recurrent(nn.Module):
         return [state[i : i + size] for i in range(self.num_tensors - size, -1, -size)]
 
 
-def run_rnns(
-    rnns: Sequence[nn.Module], inputs: Sequence[Float[Tensor, "T B I"]]
-) -> list[Float[Tensor, "T B H"]]:
+def run_rnns(rnns: Sequence[Any], inputs: Sequence[Float[Tensor, "T B I"]]) -> list[Float[Tensor, "T B H"]]:
     """All outputs of nets of one layer, from a state of zeros: one net for each direction, of one kind and size."""
     if has_fast_gru(rnns[0], inputs[0]):
         hidden = rnns[0].weight_hh_l0.new_zeros(len(rnns), inputs[0].size(1), rnns[0].hidden_size)
@@ -92,7 +91,7 @@ def has_fast_gru(rnn: nn.Module, inputs: Tensor) -> bool:
 
 
 def gru_layer(
-    rnns: Sequence[nn.Module],
+    rnns: Sequence[Any],
     layer: int,
     inputs: Sequence[Float[Tensor, "T B I"]],
     hidden: Float[Tensor, "D B H"],

@@ -20,7 +20,8 @@ def additive_energy(
     than the tanh.
     """
     with torch.autocast(query.device.type, enabled=False):
-        return _AdditiveEnergy.apply(query.to(v.dtype), keys.to(v.dtype), v)
+        operands = query.to(v.dtype), keys.to(v.dtype), v
+        return _AdditiveEnergy.apply(*operands) if torch.is_grad_enabled() else _energy(*operands)
 
 
 def _pieces(B: int, N: int, size: int) -> Iterator[tuple[slice, slice]]:
@@ -36,10 +37,7 @@ class _AdditiveEnergy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
         ctx.save_for_backward(query, keys, v)
-        energy = v.new_empty(*query.shape[:2], keys.size(1))
-        for b, n in _pieces(len(query), query.size(1), keys[0].numel()):
-            energy[b, n] = _sigmoid(query[b, n], keys[b]) @ v
-        return energy.mul_(2).sub_(v.sum())
+        return _energy(query, keys, v)
 
     @staticmethod
     @once_differentiable
@@ -55,6 +53,13 @@ class _AdditiveEnergy(torch.autograd.Function):
             grad_query[b, n] = slope.sum(2)
             grad_keys[b].addcmul_(slope[:, 0] if slope.size(1) == 1 else slope.sum(1), 4 * v)
         return grad_query.mul_(4 * v), grad_keys, 2 * grad_v - grad.sum()
+
+
+def _energy(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
+    energy = v.new_empty(*query.shape[:2], keys.size(1))
+    for b, n in _pieces(len(query), query.size(1), keys[0].numel()):
+        energy[b, n] = _sigmoid(query[b, n], keys[b]) @ v
+    return energy.mul_(2).sub_(v.sum())
 
 
 def _sigmoid(query: Tensor, keys: Tensor) -> Tensor:

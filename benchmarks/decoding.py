@@ -1,0 +1,99 @@
+"""Decoding: sentences per second beside the textbook's search, greedy and beam 5, alone and in batches."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from benchmarks import textbook
+from benchmarks.training import (
+    CPU,
+    PRECISIONS,
+    SPEED,
+    WIRINGS,
+    Plan,
+    compare,
+    configuration,
+    line,
+    make_model,
+    speed,
+    spread,
+    synthetic,
+)
+from heed.build import build_corpus, load_run
+from heed.device import autocast
+from heed.model import Seq2Seq
+from heed.search import Hypothesis, SearchSettings, beam_search
+from heed.text import EOS, PAD
+
+Sources = tuple[Tensor, Tensor]  # ids "B S", lengths "B"
+
+
+def measure(plan: Plan, run: str | None) -> dict[str, Any]:
+    """A row for each search, batch size and precision, printed on the way; both sides get the same batches.
+
+    With a `run`, its best weights and its validation sentences. Else the headline's untrained weights, which would
+    never say EOS on purpose: they are kept from it till the limit, here the length of the source.
+    """
+    limits: dict[str, Any] = {}
+    if run is not None:
+        model, tokenizers, config = load_run(run, "best")
+        lines = [src for src, _ in build_corpus(config.data).pairs("val")]
+        sources = [[*ids, EOS] for ids in tokenizers.src.encode_batch(lines)]
+        print(f"{run}: its validation sentences, translated to their ends; per second: sentences\n")
+    else:
+        config = configuration(f"score={plan.scores[0]}", *WIRINGS["luong"], *plan.overrides)
+        model = make_model(config)
+        with torch.no_grad():
+            model.output.bias[EOS] = -100
+        limits = {"max_length_ratio": 1.0, "max_length_offset": 0}
+        batches = synthetic(20, 64, config)
+        sources = [ids[ids != PAD].tolist() for batch in batches for ids in batch.src]
+        print(
+            "untrained: every hypothesis runs to its limit, the length of its source; --run PATH for real ones\n"
+        )
+    model.eval()
+    sources.sort(key=len, reverse=True)
+    line("width", "batch", "precision", *SPEED, "mean length")
+    rows = []
+    for width in (1, 5):
+        for size, num in plan.decoding:
+            chunks = [sources[i : i + size] for i in range(0, max(1, len(sources) - size + 1), size)]
+            batches_of_size = [_padded(chunk) for chunk in spread(chunks, num)]
+            for row in measure_search(model, batches_of_size, SearchSettings(width, **limits), plan.rounds):
+                rows.append({"width": width, "batch": size, **row})
+                line(width, size, row["precision"], *speed(row), f"{row['mean_length']:.1f}")
+    print()
+    return {"run": run, "searches": rows}
+
+
+def measure_search(
+    model: Seq2Seq, batches: list[Sources], settings: SearchSettings, rounds: int
+) -> list[dict[str, Any]]:
+    """A row for each precision: speeds in sentences/s and their ratio, ids of a hypothesis on average."""
+    book = textbook.textbook(model)
+
+    def search(precision: str, batch: Sources) -> list[list[Hypothesis]]:
+        with autocast(precision, CPU)():
+            return beam_search([model], batch[0], batch[1], settings)
+
+    sides: dict[str, Callable[[Sources], list[list[Hypothesis]]]] = {
+        "textbook": lambda batch: textbook.beam_search(book, batch[0], batch[1], settings),
+        **{precision: partial(search, precision) for precision in PRECISIONS},
+    }
+    num = sum(len(src) for src, _ in batches)
+    speeds = compare(sides, batches, num, rounds)
+    rows = []
+    for precision in PRECISIONS:
+        ids = [best[0].ids for batch in batches for best in sides[precision](batch)]
+        row = {"precision": precision, **speeds[precision], "textbook": speeds["textbook"]["per_second"]}
+        rows.append({**row, "mean_length": sum(map(len, ids)) / num})
+    return rows
+
+
+def _padded(sources: list[list[int]]) -> Sources:
+    src = pad_sequence([torch.tensor(ids) for ids in sources], batch_first=True, padding_value=PAD)
+    return src, torch.tensor([len(ids) for ids in sources])
