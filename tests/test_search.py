@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from heed.model import Attention, BahdanauDecoder, Bridge, Encoder, LuongDecoder, Memory, Seq2Seq
 from heed.score import Bahdanau, Content, Dot, General, ScaledDot
 from heed.search import Hypothesis, SearchSettings, Translator, beam_search
+from heed.search.beam import _topk
 from heed.text import BOS, EOS, PAD, UNK, Tokenizer, Tokenizers
 
 SCORES = [Bahdanau, Content, Dot, General, ScaledDot]
@@ -415,3 +416,18 @@ def test_precision_is_the_callers():
     for (one,), (other,) in zip(exact, rounded, strict=True):
         assert one.log_prob != other.log_prob and other.alignment.dtype == np.float32
         np.testing.assert_allclose(other.alignment.sum(1), 1, atol=1e-2)
+
+
+@pytest.mark.parametrize("columns", [40_000, 40_017, 2_561])
+@pytest.mark.parametrize("k", [1, 2, 10])
+def test_topk_by_blocks_is_torchs(columns, k):
+    torch.manual_seed(k)
+    x = torch.randn(64, columns)
+    x[:, columns // 3 :: 2] = -torch.inf
+    x[3, :-3] = -torch.inf  # at the limit of its length a sentence has only EOS
+    x[5, -1] = 10.0  # in no block
+    found, index = _topk(x, k)
+    expected = x.topk(k).values
+    assert torch.equal(found, expected)
+    assert torch.equal(x.gather(1, index), expected)
+    assert all(len(set(row)) == k for row in index.tolist())

@@ -216,7 +216,9 @@ def one_line(best: "Sequence[Translation]", scores: bool) -> str:
 def load_runs(runs: Any, checkpoint: str) -> "tuple[list[Seq2Seq], Tokenizers, TrainConfig]":
     """The models of one run or several, which must share their tokenizers, and the first one's configuration."""
     from heed.build import load_run
+    from heed.device import keep_freed_memory
 
+    keep_freed_memory()
     paths = as_list(runs)
     loaded = [load_run(path, checkpoint) for path in paths]
     first = tokenizer_files(paths[0])

@@ -35,7 +35,7 @@ class _Step(NamedTuple):
     alignment: Tensor  # B N S, of the parents
 
 
-@torch.inference_mode()
+@torch.no_grad()  # in inference mode autocast would cast the weights anew at each step
 def beam_search(
     models: Sequence[Seq2Seq],
     src: Int[Tensor, "B S"],
@@ -71,7 +71,7 @@ def beam_search(
             next_log_probs.masked_fill_((at_limit[:, None, None] & goes_on).to(device), -math.inf)
 
         totals = next_log_probs.add_(log_probs[..., None]).flatten(1)  # B (N·V)
-        top, index = totals.topk(min(2 * width, totals.shape[1]))
+        top, index = _topk(totals, min(2 * width, totals.shape[1]))
         order = (index % vocabulary == EOS).byte().argsort(dim=1, stable=True)  # those that end come last
         top, index = top.take_along_dim(order, 1), index.take_along_dim(order, 1)
         ids, parents = index % vocabulary, index // vocabulary
@@ -94,6 +94,24 @@ def beam_search(
             states = [tuple(x[live] for x in state) for state in states]
             memories = [memory.select(live) for memory in memories]
     raise AssertionError("unreachable: every sentence has a limit")
+
+
+def _topk(x: Float[Tensor, "B X"], k: int) -> tuple[Float[Tensor, "B k"], Int[Tensor, "B k"]]:
+    """`x.topk(k)`, but for ties; of many numbers on a CPU, by the k blocks of columns that have the greatest maxima."""
+    block = 64
+    if x.is_cuda or x.numel() < 1 << 17 or x.size(1) < 4 * block * k:
+        top, index = x.topk(k)
+        return top, index
+    num_blocks = x.size(1) // block
+    blocks = x[:, : num_blocks * block].unflatten(1, (num_blocks, block))
+    best = blocks.amax(-1).topk(k).indices  # B k
+    values = blocks.gather(1, best[..., None].expand(-1, -1, block)).flatten(1)
+    index = (best[..., None] * block + torch.arange(block)).flatten(1)
+    rest = num_blocks * block  # columns that fill no block
+    values = torch.cat([values, x[:, rest:]], 1)
+    index = torch.cat([index, torch.arange(rest, x.size(1)).expand(len(x), -1)], 1)
+    top, at = values.topk(k)
+    return top, index.gather(1, at)
 
 
 def _step(

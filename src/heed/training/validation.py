@@ -61,7 +61,7 @@ class Validator:
         samples = list(zip(self.sources, self.references, translations, strict=True))[: self.num_samples]
         return metrics, samples
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _teacher_forced(self, model: Seq2Seq) -> tuple[float, float]:
         """Negative log-likelihood per target token, and normalised attention entropy, given the references."""
         model.eval()
