@@ -76,19 +76,22 @@ def measure_search(
     """A row for each precision: speeds in sentences/s and their ratio, ids of a hypothesis on average."""
     book = textbook.textbook(model)
 
-    def search(precision: str, batch: Sources) -> list[list[Hypothesis]]:
-        with autocast(precision, CPU)():
-            return beam_search([model], batch[0], batch[1], settings)
+    def search(precision: str, batches: list[Sources]) -> list[list[Hypothesis]]:
+        with autocast(precision, CPU)():  # once, as the translator does: it casts the weights once
+            return [best for batch in batches for best in beam_search([model], *batch, settings)]
 
-    sides: dict[str, Callable[[Sources], list[list[Hypothesis]]]] = {
-        "textbook": lambda batch: textbook.beam_search(book, batch[0], batch[1], settings),
+    def by_the_book(batches: list[Sources]) -> list[list[Hypothesis]]:
+        return [best for batch in batches for best in textbook.beam_search(book, *batch, settings)]
+
+    sides: dict[str, Callable[[list[Sources]], list[list[Hypothesis]]]] = {
+        "textbook": by_the_book,
         **{precision: partial(search, precision) for precision in PRECISIONS},
     }
     num = sum(len(src) for src, _ in batches)
-    speeds = compare(sides, batches, num, rounds)
+    speeds = compare(sides, [batches], num, rounds)
     rows = []
     for precision in PRECISIONS:
-        ids = [best[0].ids for batch in batches for best in sides[precision](batch)]
+        ids = [best[0].ids for best in sides[precision](batches)]
         row = {"precision": precision, **speeds[precision], "textbook": speeds["textbook"]["per_second"]}
         rows.append({**row, "mean_length": sum(map(len, ids)) / num})
     return rows

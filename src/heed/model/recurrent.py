@@ -86,8 +86,8 @@ def run_rnns(rnns: Sequence[Any], inputs: Sequence[Float[Tensor, "T B I"]]) -> l
 
 
 def has_fast_gru(rnn: nn.Module, inputs: Tensor) -> bool:
-    """Whether `gru_layer` is for it."""
-    return fast.enabled and inputs.is_cpu and isinstance(rnn, nn.GRU)
+    """Whether `gru_layer` is for it: in training on a CPU. Without a gradient torch's own is faster, being C++."""
+    return fast.enabled and torch.is_grad_enabled() and inputs.is_cpu and isinstance(rnn, nn.GRU)
 
 
 def gru_layer(
