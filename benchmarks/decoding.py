@@ -23,7 +23,8 @@ from benchmarks.training import (
     spread,
     synthetic,
 )
-from heed.build import build_corpus, load_run
+from heed.build import load_run
+from heed.component import build_corpus
 from heed.device import autocast
 from heed.model import Seq2Seq
 from heed.search import Hypothesis, SearchSettings, beam_search

@@ -9,7 +9,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import heed.config
-from heed.build import build_model, component, forked
+from heed.build import build_model, forked
+from heed.component import component
 from heed.config import TrainConfig
 from heed.model import Seq2Seq
 from heed.score import Score

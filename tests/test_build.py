@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny import config, write_corpus
 
-from heed.build import build_trainer, component
+from heed.build import build_trainer
+from heed.component import component
 from heed.run import Run
 from heed.score import Score
 

@@ -11,8 +11,9 @@ import pytest
 from hydra.errors import HydraException
 from tiny import ROOT, config, overrides, script, write_corpus
 
-from heed.app import arriving, train
+from heed.app import train
 from heed.evaluation.alignment import load_alignments
+from heed.interaction import arriving
 from heed.run import default_path
 
 
@@ -188,6 +189,7 @@ def test_bad_configuration_is_told_before_any_work(
     [
         (["score=nonsense"], "Available options in 'score':\n\tbahdanau\n\tconcat\n\tcontent"),
         (["score=dot", "model.decoder_dim=12"], "error: Dot multiplies query and key"),
+        (["fast=perhaps"], "fast is 'perhaps': it must be true or false"),
     ],
 )
 def test_errors_are_told_without_a_traceback(tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -14,7 +14,8 @@ from making import ROOT
 from omegaconf import DictConfig, OmegaConf
 
 import heed.config
-from heed.build import build_corpus, build_model, build_tokenizer_settings
+from heed.build import build_model
+from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import (
     EvaluateConfig,
     ModelSettings,

@@ -11,7 +11,7 @@ import pytest
 from making import EXAMPLE, ROOT
 from omegaconf import OmegaConf
 
-from heed.build import component
+from heed.component import component
 from heed.score import Score
 
 WORDS = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four", "fünf": "five"}

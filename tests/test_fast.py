@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from heed import fast
-from heed.linear import Linear, linear, product
+from heed.linear import HAS_ONEDNN, Linear, linear, product
 from heed.model.recurrent import gru_layer
 from heed.score import additive
 from heed.score.additive import additive_energy
@@ -119,6 +119,13 @@ def test_linear_is_torchs(shape, bias, switched):
         strict=True,
     ):
         assert_close(mine, torchs)
+
+
+def test_the_switch_chooses_the_product(switched):
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
+        linear(torch.randn(B, INPUT), torch.randn(OUTPUT, INPUT))
+    called = any(event.key == "mkldnn::_linear_pointwise" for event in profiled.key_averages())
+    assert called == (switched and HAS_ONEDNN)
 
 
 def test_linear_of_matrices_with_gaps():

@@ -9,7 +9,8 @@ import pytest
 import torch
 from making import SCORES, WIRINGS, score_config, train_config
 
-from heed.build import build_corpus, build_model, build_tokenizer_settings, build_trainer, forked
+from heed.build import build_model, build_trainer, forked
+from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import TrainConfig
 from heed.data.prepare import Prepared, prepare
 from heed.model import Seq2Seq

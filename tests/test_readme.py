@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from tiny import ROOT
 
-from heed.build import build_corpus, build_model, build_tokenizer_settings
+from heed.build import build_model
+from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import EvaluateConfig, TrainConfig, TranslateConfig, train_config, typed
 
 SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "translate": TranslateConfig}

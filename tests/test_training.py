@@ -16,7 +16,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import ROOT, config, overrides, script
 
-from heed.build import build_corpus, build_tokenizer_settings, build_trainer
+from heed.build import build_trainer
+from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import TrainConfig
 from heed.data.prepare import prepare
 from heed.run import Run

@@ -5,16 +5,11 @@ that mistakes are told and corpora prepared without it.
 """
 
 import json
-import os
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from queue import Empty, Queue
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
@@ -25,7 +20,6 @@ from heed.config import EvaluateConfig, PrepareConfig, TrainConfig, TranslateCon
 from heed.data.corpus import Corpus
 from heed.data.prepare import Prepared
 from heed.data.prepare import prepare as prepare_corpus
-from heed.data.reading import decode_lines
 from heed.run import Run
 from heed.text.pair import Tokenizers
 
@@ -33,7 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from heed.model import Seq2Seq
-    from heed.search.translator import Translation, Translator
+    from heed.search.translator import Translator
 
 
 def prepare(config: PrepareConfig) -> Prepared:
@@ -91,21 +85,15 @@ def earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None:
 
 def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
     """Translates a split, writes `eval/<split>-<search>/` into the (first) run, prints and returns `scores.json`."""
-    from heed.device import autocast, pick_device
     from heed.evaluation.report import write_evaluation
-    from heed.search.translator import Translator
 
-    models, tokenizers, trained = load_runs(config.run, config.checkpoint)
-    corpus, device = build_corpus(trained.data), pick_device(config.device)
+    translator, trained = make_translator(config)
+    corpus = build_corpus(trained.data)
     split = resolve_split(corpus, config.split)
     sources, references = map(list, zip(*corpus.pairs(split), strict=True))
     paths = as_list(config.run)
     ensemble = f"-ensemble{len(paths)}" if len(paths) > 1 else ""
     directory = Path(paths[0]) / "eval" / f"{split}-{search_name}{ensemble}"
-    precision = autocast(trained.training.precision, device)
-    translator = Translator(
-        [model.to(device) for model in models], tokenizers, config.search, device, precision
-    )
     start = time.perf_counter()
     translations = translator.translate(sources, progress=sys.stderr.isatty())
     scores = write_evaluation(
@@ -139,78 +127,25 @@ def about(config: EvaluateConfig, trained: TrainConfig) -> dict[str, Any]:
 
 def translate(config: TranslateConfig) -> None:
     """Standard input to standard output, one line for each; on a terminal, a prompt that also draws the alignment."""
+    from heed.interaction import pipe, prompt
+
+    translator, _ = make_translator(config)
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        prompt(translator, config.scores)
+    else:
+        pipe(translator, config.buffer, config.scores)
+
+
+def make_translator(config: EvaluateConfig | TranslateConfig) -> "tuple[Translator, TrainConfig]":
+    """What translates with a run or several, in the precision of their training, and the first one's configuration."""
     from heed.device import autocast, pick_device
     from heed.search.translator import Translator
 
     models, tokenizers, trained = load_runs(config.run, config.checkpoint)
     device = pick_device(config.device)
     precision = autocast(trained.training.precision, device)
-    translator = Translator(
-        [model.to(device) for model in models], tokenizers, config.search, device, precision
-    )
-    if sys.stdin.isatty() and sys.stdout.isatty():
-        prompt(translator, config.scores)
-        return
-    try:
-        for chunk in arriving(decode_lines(sys.stdin.buffer, "standard input"), config.buffer):
-            for best in translator.translate(chunk):
-                sys.stdout.buffer.write((one_line(best, config.scores) + "\n").encode())
-            sys.stdout.buffer.flush()
-    except BrokenPipeError:  # whoever reads has had enough, as in `| head`
-        # So that flushing at exit, which would fail again, has somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def arriving(lines: Iterable[str], most: int) -> Iterator[list[str]]:
-    """The lines that are there, at most so many at a time, waiting for one: fast on a file, prompt on a pipe."""
-    waiting: Queue[str | BaseException | None] = Queue(maxsize=most)
-
-    def read() -> None:
-        try:
-            for line in lines:
-                waiting.put(line)
-            waiting.put(None)
-        except BaseException as error:
-            waiting.put(error)
-
-    Thread(target=read, daemon=True).start()
-    while True:
-        chunk = [waiting.get()]
-        while len(chunk) < most and isinstance(chunk[-1], str):
-            try:
-                chunk.append(waiting.get_nowait())
-            except Empty:
-                break
-        there = [line for line in chunk if isinstance(line, str)]
-        if there:
-            yield there
-        if isinstance(chunk[-1], BaseException):
-            raise chunk[-1]
-        if chunk[-1] is None:
-            return
-
-
-def prompt(translator: "Translator", scores: bool) -> None:
-    """Asks for lines until the end of input; translates and draws each."""
-    from heed.evaluation.heatmap import terminal_heatmap
-
-    with suppress(ImportError):
-        import readline  # noqa: F401  (line editing, where the system has it)
-    while True:
-        try:
-            line = input("> ")
-        except EOFError:
-            print()
-            return
-        best = translator.translate([line])[0]
-        print(one_line(best, scores))
-        print(terminal_heatmap(best[0].pieces, best[0].src_pieces, best[0].alignment))
-
-
-def one_line(best: "Sequence[Translation]", scores: bool) -> str:
-    """The n-best translations of a line, separated by tabs, each after its log-probability and a tab if `scores`."""
-    cells = ([f"{one.log_prob:.4f}", one.text] if scores else [one.text] for one in best)
-    return "\t".join(cell.replace("\t", " ") for row in cells for cell in row)
+    models = [model.to(device) for model in models]
+    return Translator(models, tokenizers, config.search, device, precision), trained
 
 
 def load_runs(runs: Any, checkpoint: str) -> "tuple[list[Seq2Seq], Tokenizers, TrainConfig]":

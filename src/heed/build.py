@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from heed.component import build_corpus as build_corpus  # so that all builders can be had from here
 from heed.component import build_tokenizer_settings, component
 from heed.config import TrainConfig
 from heed.data.batches import Batches
