@@ -262,8 +262,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         body = CONTENT[start:]
         body = body[: self.server.cuts.pop(0)] if self.server.cuts else body
+        self.server.sent.append(len(body))  # first: whoever has read the body may look at once
         self.wfile.write(body)
-        self.server.sent.append(len(body))
 
     def log_message(self, format: str, *args: object) -> None:
         pass
