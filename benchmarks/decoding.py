@@ -26,6 +26,7 @@ from benchmarks.training import (
 from heed.build import load_run
 from heed.component import build_corpus
 from heed.device import autocast
+from heed.linear import unchanging_weights
 from heed.model import Seq2Seq
 from heed.search import Hypothesis, SearchSettings, beam_search
 from heed.text import EOS, PAD
@@ -78,7 +79,10 @@ def measure_search(
     book = textbook.textbook(model)
 
     def search(precision: str, batches: list[Sources]) -> list[list[Hypothesis]]:
-        with autocast(precision, CPU)():  # once, as the translator does: it casts the weights once
+        with (
+            autocast(precision, CPU)(),
+            unchanging_weights(),
+        ):  # once, as the translator: weights are cast once
             return [best for batch in batches for best in beam_search([model], *batch, settings)]
 
     def by_the_book(batches: list[Sources]) -> list[list[Hypothesis]]:

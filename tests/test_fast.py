@@ -1,17 +1,21 @@
 """Fast paths: each equal to its plain twin, values and gradients, in float64."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
-from making import SCORES, WIRINGS, make_model
+from making import EXAMPLE, SCORES, WIRINGS, make_model
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 from torch.testing import assert_close
 
 from heed import fast
-from heed.linear import HAS_ONEDNN, Linear, linear, product
+from heed.linear import HAS_ONEDNN, Linear, linear, product, unchanging_weights
 from heed.model.recurrent import gru_layer
 from heed.score import additive
 from heed.score.additive import additive_energy
@@ -46,14 +50,48 @@ def training_step(model: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
 @pytest.mark.parametrize("wiring", WIRINGS)
 @pytest.mark.parametrize("score", SCORES)
 def test_a_training_step_is_that_of_the_plain_paths(score, wiring, cell):
+    check_step(score, wiring, cell)
+
+
+def check_step(score: str, wiring: str, cell: str, compiling: bool = False) -> None:
     model = make_model(score, wiring, cell=cell, dropout=0.0, decoder_layers=2).double().train()
-    losses, gradients = training_step(model)
+    with fast.compiling(compiling):
+        losses, gradients = training_step(model)
     with fast.switched(False):
         plain_losses, plain_gradients = training_step(model)
     assert_close(losses, plain_losses, rtol=1e-11, atol=0)
     assert gradients.keys() == plain_gradients.keys()
     for name, gradient in gradients.items():
         assert_close(gradient, plain_gradients[name], rtol=1e-9, atol=1e-11, msg=name)
+
+
+# --- compiled loops ---
+
+compilable = pytest.mark.skipif(
+    bool(fast.missing_for_compiling()), reason=f"needs {fast.missing_for_compiling()}"
+)
+
+
+def check_compiled(score: str, wiring: str, cell: str) -> None:
+    """In a process of its own: the compiler would stumble over this suite's checks of shapes."""
+    command = [sys.executable, __file__, score, wiring, cell]
+    environment = os.environ | {"PYTHONPATH": str(EXAMPLE)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@compilable
+def test_a_compiled_training_step_is_that_of_the_plain_paths():
+    check_compiled("bahdanau", "luong", "gru")
+
+
+@compilable
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("wiring", ["luong", "bahdanau"])  # the other has no loop
+@pytest.mark.parametrize("score", SCORES)
+def test_a_compiled_training_step_with_any_parts(score, wiring, cell):
+    check_compiled(score, wiring, cell)
 
 
 # --- the additive energy ---
@@ -128,6 +166,24 @@ def test_the_switch_chooses_the_product(switched):
     assert called == (switched and HAS_ONEDNN)
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_linear_by_packed_weights_is_torchs(precision, switched):
+    torch.manual_seed(1)
+    layers = [Linear(INPUT, OUTPUT), Linear(OUTPUT, INPUT, bias=False)]
+    x = torch.randn(B, N, INPUT)
+    autocast = partial(torch.autocast, "cpu", precision, enabled=precision != torch.float32)
+    with torch.no_grad(), autocast():
+        expected = [layer(x) for layer in (nn.Sequential(*layers), layers[0])]
+        with unchanging_weights():
+            for _ in range(2):
+                assert_close([nn.Sequential(*layers)(x), layers[0](x)], expected)
+    with torch.no_grad(), autocast():
+        layers[0].weight.mul_(-1)  # outside, a weight may change
+        expected = [layers[0](x)]
+        with unchanging_weights():
+            assert_close([layers[0](x)], expected)
+
+
 def test_linear_of_matrices_with_gaps():
     torch.manual_seed(1)
     x, weight = torch.randn(B, 2 * INPUT)[:, ::2], torch.randn(OUTPUT, INPUT + 3)[:, 2:-1]
@@ -161,3 +217,10 @@ def test_gru_is_torchs(directions):
         torch.autograd.grad(found, of, weights), torch.autograd.grad(expected, of, weights), strict=True
     ):
         assert_close(mine, torchs, rtol=1e-10, atol=1e-12)
+
+
+if __name__ == "__main__":
+    check_step(*sys.argv[1:], compiling=True)
+    breaks = torch._dynamo.utils.counters["graph_break"]
+    assert not breaks, breaks
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"], "nothing was compiled"

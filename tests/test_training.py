@@ -184,11 +184,12 @@ def test_average_follows_its_formula(tmp_path: Path) -> None:
     trainer = make(tmp_path, "run", "training.ema_decay=0.75")
     expected: dict[str, torch.Tensor] = {}
     stream = iter(trainer.batches)
-    for step in range(5):
+    for step in range(31):  # (1 + 26) / (10 + 26) is 0.75
         trainer._update([next(stream)])
         for name, parameter in trainer.model.named_parameters():
             new = parameter.detach().clone()
-            expected[name] = new if step == 0 else 0.75 * expected[name] + 0.25 * new
+            decay = min(0.75, (1 + step) / (10 + step))
+            expected[name] = new if step == 0 else decay * expected[name] + (1 - decay) * new
     for name, parameter in trainer.best_model.named_parameters():
         torch.testing.assert_close(parameter, expected[name])
 

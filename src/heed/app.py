@@ -86,6 +86,7 @@ def earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None:
 def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
     """Translates a split, writes `eval/<split>-<search>/` into the (first) run, prints and returns `scores.json`."""
     from heed.evaluation.report import write_evaluation
+    from heed.linear import unchanging_weights
 
     translator, trained = make_translator(config)
     corpus = build_corpus(trained.data)
@@ -95,7 +96,8 @@ def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
     ensemble = f"-ensemble{len(paths)}" if len(paths) > 1 else ""
     directory = Path(paths[0]) / "eval" / f"{split}-{search_name}{ensemble}"
     start = time.perf_counter()
-    translations = translator.translate(sources, progress=sys.stderr.isatty())
+    with unchanging_weights():
+        translations = translator.translate(sources, progress=sys.stderr.isatty())
     scores = write_evaluation(
         directory,
         sources=sources,
@@ -128,12 +130,14 @@ def about(config: EvaluateConfig, trained: TrainConfig) -> dict[str, Any]:
 def translate(config: TranslateConfig) -> None:
     """Standard input to standard output, one line for each; on a terminal, a prompt that also draws the alignment."""
     from heed.interaction import pipe, prompt
+    from heed.linear import unchanging_weights
 
     translator, _ = make_translator(config)
-    if sys.stdin.isatty() and sys.stdout.isatty():
-        prompt(translator, config.scores)
-    else:
-        pipe(translator, config.buffer, config.scores)
+    with unchanging_weights():
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            prompt(translator, config.scores)
+        else:
+            pipe(translator, config.buffer, config.scores)
 
 
 def make_translator(config: EvaluateConfig | TranslateConfig) -> "tuple[Translator, TrainConfig]":

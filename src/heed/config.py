@@ -62,6 +62,7 @@ class TrainingSettings:
     clip_norm: float
     ema_decay: float
     precision: str
+    compile: bool
     validate_every: int | None
     save_every: int | None
     keep: int

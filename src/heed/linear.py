@@ -1,5 +1,7 @@
 """Linear maps. In float32 on a CPU by oneDNN: MKL, which torch takes there, has half the speed on AMD processors."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -7,16 +9,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from heed import fast
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+HAS_BF16 = HAS_ONEDNN and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def linear(
     x: Float[Tensor, "*B I"], weight: Float[Tensor, "O I"], bias: Float[Tensor, " O"] | None = None
 ) -> Float[Tensor, "*B O"]:
     """x Wᵀ + b, as `torch.nn.functional.linear`."""
+    if _packs is not None and _has_pack(x, weight):
+        return _by_packed(x, weight, bias)
     if _is_onednns(x, weight) and not torch.is_autocast_enabled("cpu"):
         return _Linear.apply(x, weight, bias) if torch.is_grad_enabled() else _forward(x, weight, bias)
     return F.linear(x, weight, bias)
@@ -35,8 +41,67 @@ def product(
 ) -> Float[Tensor, "P O"]:
     """x Wᵀ + b without a gradient, for gradients that are written out."""
     if _is_onednns(x, weight):
-        return torch.ops.mkldnn._linear_pointwise(_dense(x), _dense(weight), bias, "none", [], "")
+        return (_compiled if torch.compiler.is_compiling() else _by_onednn)(x, weight, bias)
     return F.linear(x, weight, bias)
+
+
+def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(_dense(x), _dense(weight), bias, "none", [], "")
+
+
+# As an operator of our own the compiler calls it as it is; torch's it would take apart, and fail.
+_compiled = torch.library.custom_op("heed::product", _by_onednn, mutates_args=())
+_compiled.register_fake(lambda x, weight, bias: x.new_empty(len(x), len(weight)))
+
+
+_packs: WeakTensorKeyDictionary | None = None  # parameter: a type, and the weight packed in it
+
+
+@contextmanager
+def unchanging_weights() -> Iterator[None]:
+    """Within it no parameter may change: of each, what oneDNN multiplies by is made once.
+
+    For few rows a product without a gradient takes up to half the time then: else oneDNN brings the weight into its own
+    order anew each time.
+    """
+    global _packs
+    before, _packs = _packs, WeakTensorKeyDictionary()
+    try:
+        yield
+    finally:
+        _packs = before
+
+
+def _has_pack(x: Tensor, weight: Tensor) -> bool:
+    return (
+        fast.enabled
+        and HAS_ONEDNN
+        and not torch.is_grad_enabled()
+        and x.is_cpu
+        and isinstance(weight, nn.Parameter)
+        and (
+            _product_dtype(weight) == torch.float32 or (_product_dtype(weight) == torch.bfloat16 and HAS_BF16)
+        )
+        and x.numel() > 0
+    )
+
+
+def _by_packed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    assert _packs is not None
+    dtype = _product_dtype(weight)
+    packed_dtype, packed = _packs.get(weight, (None, None))
+    if packed_dtype != dtype:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype), None)
+        _packs[weight] = dtype, packed
+    rows = _dense(x.reshape(-1, x.size(-1)).to(dtype))
+    bias = None if bias is None else bias.to(dtype)
+    return torch.ops.mkldnn._linear_pointwise(rows, packed, bias, "none", [], "").view(
+        *x.shape[:-1], len(weight)
+    )
+
+
+def _product_dtype(weight: Tensor) -> torch.dtype:
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
 
 
 def _is_onednns(x: Tensor, weight: Tensor) -> bool:

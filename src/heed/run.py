@@ -72,7 +72,7 @@ def _relevant(config: TrainConfig) -> dict[str, Any]:
     plain = _plain(config)
     for key in ("names", "search", "test_split", "device", "data_dir"):
         del plain[key]
-    del plain["metrics"]["bootstrap"]
+    del plain["metrics"]["bootstrap"], plain["training"]["compile"]
     return plain
 
 
@@ -93,6 +93,6 @@ def default_path(names: dict[str, str], seed: int, overrides: Sequence[str]) -> 
     """
     data, recipe = names.get("data", "data"), names.get("experiment", "")
     parts = [recipe if recipe != data else "", names.get("decoder", "decoder")]
-    learned = r"(model|training|tokenizer|subwords|decoder|score)\.|(model|training|tokenizer)="
+    learned = r"(model|training(?!\.compile=)|tokenizer|subwords|decoder|score)\.|(model|training|tokenizer)="
     parts += sorted(override.replace("/", "_") for override in overrides if re.match(learned, override))
     return Path("runs") / data / "-".join(filter(None, parts)) / names["score"] / f"seed{seed}"

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from heed import fast
 from heed.linear import Linear, linear
@@ -16,7 +17,7 @@ from heed.model.recurrent import Recurrent, State
 class Decoder(nn.Module, ABC):
     """A recurrent net over target words that asks the encoder states at every step.
 
-    `step` is the definition. `unroll` gives the same for a known target; the wirings' `_unroll` takes all that does not
+    `step` is the definition. `unroll` gives the same for a known target; the wirings' `forward` takes all that does not
     depend on the step before out of the loop, or does without a loop where no step depends on the last.
     """
 
@@ -49,8 +50,10 @@ class Decoder(nn.Module, ABC):
         self, embedded: Float[Tensor, "B T E"], state: State, memory: Memory
     ) -> tuple[Float[Tensor, "B T R"], Float[Tensor, "B T S"]]:
         """All positions of a known target, from a state of N = 1: readouts and alignments."""
+        if fast.is_compiling():
+            return functional_call(self, cast_weights(self), (embedded, state, memory))
         if fast.enabled:
-            return self._unroll(embedded, state, memory)
+            return self(embedded, state, memory)
         readouts, alignments = [], []
         for embedded_t in embedded.split(1, 1):
             readout, state, alignment = self.step(embedded_t, state, memory)
@@ -59,8 +62,8 @@ class Decoder(nn.Module, ABC):
         return torch.cat(readouts, 1), torch.cat(alignments, 1)
 
     @abstractmethod
-    def _unroll(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
-        """The same, faster."""
+    def forward(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
+        """The same as `unroll`, faster."""
 
 
 class BahdanauDecoder(Decoder):
@@ -93,18 +96,24 @@ class BahdanauDecoder(Decoder):
         state = self.recurrent.step(gates, state)
         return self._readout(state[0], embedded, context), state, alignment
 
-    def _unroll(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
+    def forward(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
         """The loop keeps attention and update; the embedding's gates and the deep output are done at once."""
         gates, W_context = hoist_gates(self.recurrent, embedded)
         hiddens, contexts, alignments = [], [], []
         for gates_t in gates:
-            context, alignment = self.attention(state[0], memory)
-            state = self.recurrent.step(gates_t + linear(context, W_context), state)
+            state, context, alignment = self._advance(gates_t, W_context, state, memory)
             hiddens.append(state[0])
             contexts.append(context)
             alignments.append(alignment)
         readouts = self._readout(torch.cat(hiddens, 1), embedded, torch.cat(contexts, 1))
         return readouts, torch.cat(alignments, 1)
+
+    @fast.compiled
+    def _advance(
+        self, gates: Tensor, W_context: Tensor, state: State, memory: Memory
+    ) -> tuple[State, Tensor, Tensor]:
+        context, alignment = self.attention(state[0], memory)
+        return self.recurrent.step(gates + linear(context, W_context), state), context, alignment
 
     def _readout(self, hidden: Tensor, embedded: Tensor, context: Tensor) -> Tensor:
         deep = self.deep_output(torch.cat([hidden, embedded, context], -1))
@@ -152,7 +161,7 @@ class LuongDecoder(Decoder):
         attended = dropout(self._attended(context, recurrent[0]), self.dropout, self.training)
         return attended, (*recurrent, attended) if self.input_feeding else recurrent, alignment
 
-    def _unroll(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
+    def forward(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
         """Without input feeding no loop; with it, the embedding's gates and the dropout masks are made before it."""
         if not self.input_feeding:
             hiddens = self.recurrent.unroll(embedded, state)
@@ -163,12 +172,18 @@ class LuongDecoder(Decoder):
         masks = dropout(torch.ones_like(embedded), self.dropout, self.training).unsqueeze(2).unbind(1)
         readouts, alignments = [], []
         for gates_t, mask in zip(gates, masks, strict=True):
-            recurrent = self.recurrent.step(gates_t + linear(attended, W_fed), recurrent)
-            context, alignment = self.attention(recurrent[0], memory)
-            attended = self._attended(context, recurrent[0]) * mask
+            recurrent, attended, alignment = self._advance(gates_t, W_fed, mask, recurrent, attended, memory)
             readouts.append(attended)
             alignments.append(alignment)
         return torch.cat(readouts, 1), torch.cat(alignments, 1)
+
+    @fast.compiled
+    def _advance(
+        self, gates: Tensor, W_fed: Tensor, mask: Tensor, recurrent: State, attended: Tensor, memory: Memory
+    ) -> tuple[State, Tensor, Tensor]:
+        recurrent = self.recurrent.step(gates + linear(attended, W_fed), recurrent)
+        context, alignment = self.attention(recurrent[0], memory)
+        return recurrent, self._attended(context, recurrent[0]) * mask, alignment
 
     def _attended(self, context: Tensor, hidden: Tensor) -> Tensor:
         return torch.tanh(self.W_c(torch.cat([context, hidden], -1)))
@@ -181,3 +196,12 @@ def hoist_gates(recurrent: Recurrent, embedded: Float[Tensor, "B T E"]) -> tuple
     gates = linear(embedded, W_embedded, bias)
     # Once, since autocast keeps no cast of a view, and a product wants its rows together.
     return gates.unsqueeze(2).unbind(1), W_other.to(gates.dtype).contiguous()
+
+
+def cast_weights(module: nn.Module) -> dict[str, Tensor]:
+    """The matrices of a module in autocast's type, made once: compiled code has not autocast's memory of its casts."""
+    device = next(module.parameters()).device.type
+    if not torch.is_autocast_enabled(device):
+        return {}
+    dtype = torch.get_autocast_dtype(device)
+    return {name: weight.to(dtype) for name, weight in module.named_parameters() if weight.dim() == 2}

@@ -13,6 +13,8 @@ def dropout(x: Float[Tensor, "*shape"], p: float, training: bool) -> Float[Tenso
     """
     if not training or p == 0:
         return x
+    if torch.compiler.is_compiling():  # which draws them in the kernel that uses them
+        return nn.functional.dropout(x, p)
     drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(1 << 63), None)
     drawn = drawn.view(torch.int16)[: x.numel()].view(x.shape)
     return x * (drawn >= round(p * (1 << 16)) - (1 << 15)).to(x.dtype).mul_(1 / (1 - p))

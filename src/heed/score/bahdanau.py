@@ -33,6 +33,8 @@ class Bahdanau(Score):
 
     def forward(self, query: Float[Tensor, "B N Q"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B N S"]:
         """Energies v_aᵀ tanh(W_a s_n + U_a h_i)."""
-        if fast.enabled:
+        if fast.enabled and not torch.compiler.is_compiling():
             return additive_energy(self.W_a(query), keys, self.v_a)
-        return torch.tanh(self.W_a(query)[:, :, None] + keys[:, None]) @ self.v_a  # B N S A -> B N S
+        return (torch.tanh(self.W_a(query)[:, :, None] + keys[:, None]) * self.v_a).sum(
+            -1
+        )  # B N S A -> B N S

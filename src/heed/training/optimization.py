@@ -3,12 +3,14 @@
 from math import cos, pi, sqrt
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LinearLR, LRScheduler, ReduceLROnPlateau
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from heed.config import TrainingSettings
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def make_optimizer(settings: TrainingSettings, model: nn.Module) -> Optimizer:
@@ -68,7 +70,15 @@ class Schedule:
 
 
 def make_average(settings: TrainingSettings, model: nn.Module) -> AveragedModel | None:
-    """The exponential moving average of the weights, or None where `ema_decay` is 0."""
+    """The exponential moving average of the weights, or None where `ema_decay` is 0.
+
+    After n updates the decay is at most (1 + n) / (10 + n), so that the first weights, which know nothing, fade soon.
+    """
     if not settings.ema_decay:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
+
+    def average(averages: Tensors, weights: Tensors, updates: Tensor | int) -> None:
+        decay = min(settings.ema_decay, (1 + int(updates)) / (10 + int(updates)))
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+
+    return AveragedModel(model, multi_avg_fn=torch.no_grad()(average))

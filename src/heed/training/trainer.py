@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from heed import fast
 from heed.config import TrainingSettings
 from heed.data.batches import Batch, Batches
 from heed.model import Seq2Seq
@@ -54,6 +55,12 @@ class Trainer:
         self.optimizer = make_optimizer(settings, model)
         self.schedule = Schedule(settings, self.optimizer, self.total_steps)
         self.average = make_average(settings, model)
+        self.compile = settings.compile
+        if settings.compile and (missing := fast.missing_for_compiling()):
+            log.warning(
+                "training.compile=true needs %s, which is not here: training goes on without, slower", missing
+            )
+            self.compile = False
         self.step = 0
         self.best: float | None = None
         self.validations_since_best = 0
@@ -125,7 +132,7 @@ class Trainer:
         for batch in batches:
             batch = batch.to(self.device)
             real = batch.tgt_out != PAD
-            with self.autocast():
+            with self.autocast(), fast.compiling(self.compile):
                 readouts, _ = self.model(batch.src, batch.src_lengths, batch.tgt_in)
                 loss, batch_nll = cross_entropy(
                     readouts[real], batch.tgt_out[real], self.model.output, self.settings.label_smoothing
