@@ -39,9 +39,7 @@ from heed.training.validation import Validator
 
 CPU = torch.device("cpu")
 PRECISIONS = ("fp32", "auto") if has_bf16(CPU) else ("fp32",)  # a row of its own for auto where it is another
-SCORES = tuple(
-    sorted(path.stem for path in CONFIGS.glob("score/*.yaml") if path.stem != "concat")
-)  # an alias
+SCORES = ("bahdanau", "content", "dot", "general", "scaled_dot")
 WIRINGS = {
     "luong": ("decoder=luong",),
     "luong-unfed": ("decoder=luong", "decoder.input_feeding=false"),
@@ -223,6 +221,7 @@ def heed_update(
         trainer = Trainer(make_model(config), some, none, config.training, run, config.seed, CPU, context)
         yield lambda batch: trainer._update([batch])
         trainer.monitor.close()
+        torch._dynamo.reset()  # no model's compiled code stands in the way of the next
 
 
 def textbook_update(config: TrainConfig) -> Callable[[Batch], None]:

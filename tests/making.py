@@ -20,7 +20,8 @@ EXAMPLE = ROOT / "examples" / "custom_score"
 FOLDERS = {
     path.stem: folder for folder in (ROOT, EXAMPLE) for path in sorted(folder.glob("configs/score/*.yaml"))
 }
-SCORES = list(FOLDERS)  # every YAML, the example's too
+CONTROLS = ("last", "none", "random", "uniform")  # tests/test_controls.py is for them
+SCORES = [name for name in FOLDERS if name not in CONTROLS]  # every other YAML, the example's too
 WIRINGS = {
     "bahdanau": ("decoder=bahdanau",),
     "luong": ("decoder=luong",),

@@ -130,7 +130,9 @@ def test_help_does_not_load_torch(name: str) -> None:
     shown = without_torch(f"scripts/{name}.py", "--help").stdout
     assert "help" in shown
     if name == "train":
-        assert "score: bahdanau, concat, content, dot, general, scaled_dot" in shown
+        assert (
+            "score: bahdanau, concat, content, dot, general, last, none, random, scaled_dot, uniform" in shown
+        )
 
 
 def test_mistakes_are_told_and_corpora_prepared_without_torch(tmp_path: Path) -> None:

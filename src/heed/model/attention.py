@@ -44,13 +44,16 @@ def _read(
     energy: Tensor, values: Tensor, normalize: Callable[[Tensor], Tensor] | None
 ) -> tuple[Tensor, Tensor]:
     weights = energy if normalize is None else normalize(energy)
+    if torch.compiler.is_compiling():
+        return (weights.mT * values).sum(-2, keepdim=True).to(values.dtype), weights
     return weights.to(values.dtype) @ values, weights
 
 
 def masked_softmax(energy: Float[Tensor, "B N S"], mask: Bool[Tensor, "B S"]) -> Float[Tensor, "B N S"]:
-    """The softmax over real positions, in at least float32; exactly 0 elsewhere. A sentence needs one real position."""
+    """The softmax over real positions, in at least float32; exactly 0 elsewhere, and where every energy is -∞."""
     energy = energy.masked_fill(~mask[:, None], -torch.inf)
-    return energy.softmax(-1, dtype=torch.promote_types(energy.dtype, torch.float32))
+    weights = energy.softmax(-1, dtype=torch.promote_types(energy.dtype, torch.float32))
+    return weights.masked_fill((energy == -torch.inf).all(-1, keepdim=True), 0)
 
 
 class Memory(NamedTuple):
