@@ -12,7 +12,7 @@ BIN     := .venv/bin
 VENV    := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate translate scores tensorboard data test test-all bench lint format clean
+.PHONY: help setup train evaluate translate align scores tensorboard data test test-all bench lint format clean
 
 help: ## list the targets and variables
 	@echo 'Targets:'
@@ -36,6 +36,9 @@ evaluate: $(VENV) need-run ## translate a split of a run's corpus and report BLE
 
 translate: $(VENV) need-run ## translate standard input line by line, or at a prompt: RUN ARGS
 	@$(BIN)/python scripts/translate.py 'run=$(RUN)' $(ARGS)
+
+align: $(VENV) need-run ## word links of given translations by a run's attention, and AER: RUN ARGS
+	@$(BIN)/python scripts/align.py 'run=$(RUN)' $(ARGS)
 
 scores: $(VENV) ## list the attention scores: equation, reference, parameters
 	@$(BIN)/python scripts/scores.py

@@ -17,6 +17,7 @@ import heed.config
 from heed.build import build_model
 from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import (
+    AlignConfig,
     EvaluateConfig,
     ModelSettings,
     TrainConfig,
@@ -29,6 +30,7 @@ from heed.search.beam import SearchSettings
 CONFIGS = ROOT / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 PRIMARY = {
+    "align": AlignConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "translate": TranslateConfig,

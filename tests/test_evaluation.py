@@ -19,6 +19,7 @@ from sacrebleu.metrics import CHRF
 from heed.evaluation import heatmap, report
 from heed.evaluation.alignment import load_alignments, normalized_entropy, save_alignments
 from heed.evaluation.heatmap import alignment_figure, figure_image, save_png, terminal_heatmap
+from heed.evaluation.links import Agreement
 from heed.evaluation.metrics import bleu, bleu_by_length, score_corpus, sentence_bleu
 from heed.evaluation.report import escape, write_evaluation
 
@@ -399,6 +400,15 @@ def test_the_report_holds_all_that_was_promised(tmp_path):
     assert len(list((directory / "alignments").iterdir())) == len(links)
     shown = re.findall(r"^\| line (\d+) \|", text, flags=re.M)
     assert len(shown) == len(set(shown)) == 3 * report.NUM_EXAMPLES
+
+
+def test_agreement_with_gold_links_is_reported_where_there_are_any(tmp_path):
+    agreements = {-1: Agreement(0.875, 0.25, 0.125), 0: Agreement(0.0625, 1.0, 0.5)}
+    scores = evaluate(tmp_path / "with", agreements=agreements)
+    assert scores["agreement_by_offset"]["+0"] == {"aer": 0.0625, "precision": 1.0, "recall": 0.5}
+    text = (tmp_path / "with" / "report.md").read_text(encoding="utf-8")
+    assert "| -1 | 87.5% | 25.0% | 12.5% |\n| +0 | 6.2% | 100.0% | 50.0% |" in text
+    assert evaluate(tmp_path / "without")["agreement_by_offset"] == {}
 
 
 def test_hypotheses_keep_one_line_per_line(tmp_path):

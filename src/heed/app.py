@@ -16,16 +16,19 @@ from omegaconf import OmegaConf
 
 from heed.cli import CONFIGS
 from heed.component import build_corpus, build_tokenizer_settings, component
-from heed.config import EvaluateConfig, PrepareConfig, TrainConfig, TranslateConfig
+from heed.config import AlignConfig, EvaluateConfig, PrepareConfig, TrainConfig, TranslateConfig
 from heed.data.corpus import Corpus
 from heed.data.prepare import Prepared
 from heed.data.prepare import prepare as prepare_corpus
+from heed.data.reading import read_aligned
+from heed.files import write
 from heed.run import Run
 from heed.text.pair import Tokenizers
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from heed.evaluation.links import Gold
     from heed.model import Seq2Seq
     from heed.search.translator import Translator
 
@@ -85,6 +88,7 @@ def earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None:
 
 def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
     """Translates a split, writes `eval/<split>-<search>/` into the (first) run, prints and returns `scores.json`."""
+    from heed.evaluation.aligner import OFFSETS, align_words, force_decode, measure
     from heed.evaluation.report import write_evaluation
     from heed.linear import unchanging_weights
 
@@ -98,13 +102,26 @@ def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
     start = time.perf_counter()
     with unchanging_weights():
         translations = translator.translate(sources, progress=sys.stderr.isatty())
+    seconds = time.perf_counter() - start
+    agreements = None
+    if gold := sure(corpus.alignments(split)):
+        pieces = force_decode(
+            translator.models,
+            translator.tokenizers,
+            sources,
+            references,
+            translator.device,
+            translator.autocast,
+        )
+        agreements = measure(align_words(translator.tokenizers, sources, references, pieces, OFFSETS), gold)
     scores = write_evaluation(
         directory,
         sources=sources,
         references=references,
         translations=translations,
         **asdict(config.metrics.over(trained.metrics)),
-        seconds=time.perf_counter() - start,
+        seconds=seconds,
+        agreements=agreements,
         info={
             "title": f"{split} by {', '.join(paths)}",
             "command": shlex.join(sys.argv),
@@ -113,6 +130,56 @@ def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
     )
     print(summary(scores, directory))
     return scores
+
+
+def align(config: AlignConfig) -> dict[int, dict[str, float]]:
+    """Makes the run say given translations and writes its attention as word links into `align/<split>/` of the run.
+
+    `links.txt` (Pharaoh's format), `alignments.npz` (between words), and, where gold links are known, `scores.json`.
+    """
+    from heed.evaluation.aligner import OFFSETS, align_words, force_decode, measure
+    from heed.evaluation.alignment import save_alignments
+    from heed.evaluation.links import format_links, read_gold
+
+    models, tokenizers, trained, device, precision = ready(config)
+    gold = read_gold(config.gold, config.gold_first, config.gold_reverse) if config.gold else None
+    if config.source and config.target:
+        name = Path(config.source).name
+        pairs = list(read_aligned(Path(config.source), Path(config.target)))
+    else:
+        corpus = build_corpus(trained.data)
+        name = resolve_split(corpus, config.split)
+        pairs = list(corpus.pairs(name))
+        gold = gold or sure(corpus.alignments(name))
+    if gold is not None and len(gold) != len(pairs):
+        raise ValueError(f"{config.gold}: gold links for {len(gold)} pairs, but there are {len(pairs)}")
+    sources, targets = map(list, zip(*pairs, strict=True))
+    pieces = force_decode(
+        models, tokenizers, sources, targets, device, precision, progress=sys.stderr.isatty()
+    )
+    aligned = align_words(tokenizers, sources, targets, pieces, OFFSETS)
+    found = {offset: one._asdict() for offset, one in measure(aligned, gold).items()} if gold else {}
+    directory = Path(as_list(config.run)[0]) / "align" / name
+    directory.mkdir(parents=True, exist_ok=True)
+    links = "".join(format_links(pair.links[0]) + "\n" for pair in aligned)
+    write(directory / "links.txt", lambda path: path.write_text(links, encoding="utf-8"))
+    write(
+        directory / "alignments.npz", lambda path: save_alignments(path, [pair.weights for pair in aligned])
+    )
+    if gold:
+        scores = json.dumps({"pairs": len(pairs), "by_offset": found}, indent=2) + "\n"
+        write(directory / "scores.json", lambda path: path.write_text(scores, encoding="utf-8"))
+        for offset, one in found.items():
+            print(f"offset {offset:+d}  " + "  ".join(f"{name} {value:.2%}" for name, value in one.items()))
+    print(f"links: {directory / 'links.txt'}")
+    return found
+
+
+def sure(links: list[list[tuple[int, int]]] | None) -> "list[Gold] | None":
+    """Gold links of a corpus, all of them sure."""
+    from heed.evaluation.links import Gold
+
+    return None if links is None else [Gold(set(pair), set(pair)) for pair in links]
 
 
 def about(config: EvaluateConfig, trained: TrainConfig) -> dict[str, Any]:
@@ -142,14 +209,20 @@ def translate(config: TranslateConfig) -> None:
 
 def make_translator(config: EvaluateConfig | TranslateConfig) -> "tuple[Translator, TrainConfig]":
     """What translates with a run or several, in the precision of their training, and the first one's configuration."""
-    from heed.device import autocast, pick_device
     from heed.search.translator import Translator
+
+    models, tokenizers, trained, device, precision = ready(config)
+    return Translator(models, tokenizers, config.search, device, precision), trained
+
+
+def ready(config: EvaluateConfig | TranslateConfig | AlignConfig) -> Any:
+    """The models of the runs on the device, tokenizers, configuration, device, and the context that they run in."""
+    from heed.device import autocast, pick_device
 
     models, tokenizers, trained = load_runs(config.run, config.checkpoint)
     device = pick_device(config.device)
     precision = autocast(trained.training.precision, device)
-    models = [model.to(device) for model in models]
-    return Translator(models, tokenizers, config.search, device, precision), trained
+    return [model.to(device) for model in models], tokenizers, trained, device, precision
 
 
 def load_runs(runs: Any, checkpoint: str) -> "tuple[list[Seq2Seq], Tokenizers, TrainConfig]":

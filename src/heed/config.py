@@ -62,7 +62,6 @@ class TrainingSettings:
     clip_norm: float
     ema_decay: float
     precision: str
-    compile: bool
     validate_every: int | None
     save_every: int | None
     keep: int
@@ -71,6 +70,7 @@ class TrainingSettings:
     patience: int | None
     max_bad_steps: int
     num_samples: int
+    compile: bool = False  # runs that were made before it was there have no value
 
     def __post_init__(self) -> None:
         """Checks the values."""
@@ -179,6 +179,29 @@ class EvaluateConfig:
     search: SearchSettings
     metrics: MetricSettings
     device: str
+
+
+@dataclass
+class AlignConfig:
+    """`scripts/align.py`."""
+
+    run: Any
+    checkpoint: str
+    split: str
+    source: str | None
+    target: str | None
+    gold: str | None
+    gold_first: int
+    gold_reverse: bool
+    device: str
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        if (self.source is None) != (self.target is None):
+            raise ValueError(
+                "source and target go together: two files, line by line translations of each other"
+            )
+        require_between("gold_first", self.gold_first, 0, 2)
 
 
 def train_config(composed: DictConfig, names: dict[str, str]) -> TrainConfig:

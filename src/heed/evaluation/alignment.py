@@ -35,11 +35,12 @@ def normalized_entropy(
 def save_alignments(path: Path, alignments: Sequence[Float[np.ndarray, "_T _S"]]) -> None:
     """Writes matrices of any shapes as two plain arrays: all `weights` in a row, and their `shapes`."""
     flat = [np.asarray(alignment, dtype=np.float32).ravel() for alignment in alignments]
-    np.savez_compressed(
-        path,
-        weights=np.concatenate([np.empty(0, np.float32), *flat]),
-        shapes=np.array([alignment.shape for alignment in alignments], dtype=np.int32).reshape(-1, 2),
-    )
+    with path.open("wb") as file:  # to a path numpy would add a suffix
+        np.savez_compressed(
+            file,
+            weights=np.concatenate([np.empty(0, np.float32), *flat]),
+            shapes=np.array([alignment.shape for alignment in alignments], dtype=np.int32).reshape(-1, 2),
+        )
 
 
 def load_alignments(path: Path) -> list[Float[np.ndarray, "_T _S"]]:

@@ -15,6 +15,7 @@ import torch
 
 from heed.evaluation.alignment import normalized_entropy, save_alignments
 from heed.evaluation.heatmap import alignment_figure, printable, save_png
+from heed.evaluation.links import Agreement
 from heed.evaluation.metrics import bleu_by_length, score_corpus, sentence_bleu
 
 if TYPE_CHECKING:
@@ -36,13 +37,15 @@ def write_evaluation(
     lowercase: bool = False,
     bootstrap: int = 1000,
     seconds: float,
+    agreements: dict[int, Agreement] | None = None,
     info: dict[str, Any],
 ) -> dict[str, Any]:
     """Scores the translations and writes all about them into `directory`, in place of an earlier evaluation.
 
-    `translations` holds the n best of each line, the best first; `seconds` is what the search took. Of
-    `info`, `title` heads the report, `command` is quoted, and the rest (data, split, search, batch, …) is
-    listed. Returns what stands in `scores.json`. Raises a `ValueError` where the counts of lines differ.
+    `translations` holds the n best of each line, the best first; `seconds` is what the search took; `agreements`, by
+    offset, is how the references' alignment agrees with gold links, where there are any. Of `info`, `title` heads the
+    report, `command` is quoted, and the rest (data, split, search, batch, …) is listed. Returns what stands in
+    `scores.json`. Raises a `ValueError` where the counts of lines differ.
 
     The files are `hypotheses.txt`, `n_best.tsv` (where n > 1), `scores.json`, `alignments.npz` (see
     `load_alignments`), `report.md` and `alignments/*.png`. They are made in a directory beside it that takes
@@ -72,6 +75,7 @@ def write_evaluation(
             for translation in best
         )
         / max(num_tokens, 1),
+        "agreement_by_offset": {f"{offset:+d}": one._asdict() for offset, one in (agreements or {}).items()},
         "info": json.loads(json.dumps(info, default=str), parse_constant=str),  # no paths, NaN as text
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "machine": {"cpu": _cpu(), "threads": torch.get_num_threads()},
@@ -176,10 +180,25 @@ def _head(scores: dict[str, Any]) -> str:
                 ["normalised alignment entropy (0 sharp, 1 flat)", f"{scores['alignment_entropy']:.3f}"],
             ],
         ),
+        *(_agreement(scores["agreement_by_offset"]) if scores["agreement_by_offset"] else []),
         "## Examples",
         "In a heat map a row is a target token and a column a source token; white is weight 0, dark blue 1.",
     ]
     return "\n\n".join(blocks)
+
+
+def _agreement(by_offset: dict[str, dict[str, float]]) -> list[str]:
+    """How the attention agrees with gold word links."""
+    rows = [
+        [offset, *(f"{one[key]:.1%}" for key in ("aer", "precision", "recall"))]
+        for offset, one in by_offset.items()
+    ]
+    return [
+        "## Agreement with gold word links",
+        "The model was made to say the references; each target word is linked with the source word that it gave most "
+        "weight. At offset +1 a piece is taken to have looked where the next one did, at -1 where the one before did.",
+        _table(["offset", "alignment error rate", "precision", "recall"], rows),
+    ]
 
 
 def _example_block(

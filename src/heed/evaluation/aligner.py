@@ -1,0 +1,139 @@
+"""Alignments of given translations: the model is made to say them, and its attention is read as word links."""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+from heed.evaluation.links import Agreement, Gold, Links, agreement
+from heed.model import Seq2Seq
+from heed.text import BOS, EOS, PAD, Tokenizers
+
+log = logging.getLogger(__name__)
+OFFSETS = (-1, 0, 1)
+SPACE = "▁"  # what begins the first piece of a word
+
+
+class Aligned(NamedTuple):
+    """One sentence pair, between words as split at white space."""
+
+    weights: Float[np.ndarray, "T S"]  # what each target word gave each source word; EOS has the rest
+    links: dict[int, Links]  # by offset
+
+
+def force_decode(
+    models: Sequence[Seq2Seq],
+    tokenizers: Tokenizers,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    device: torch.device | str = "cpu",
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    batch_tokens: int = 2048,
+    progress: bool = False,
+) -> list[Float[np.ndarray, "T S"]]:
+    """The alignment of each pair's pieces, EOS with both, given the target; of several models the mean.
+
+    Row t is the attention with which piece t was foretold. A pair with an empty side has none: 0 × 0.
+    """
+    encoded = [
+        [torch.tensor([*ids, EOS]) for ids in tokenizer.encode_batch(lines)]
+        for tokenizer, lines in ((tokenizers.src, sources), (tokenizers.tgt, targets))
+    ]
+    found: list[Any] = [np.zeros((0, 0), np.float32) for _ in sources]
+    pairs = [i for i in range(len(sources)) if len(encoded[0][i]) > 1 and len(encoded[1][i]) > 1]
+    longest = [max(len(side[i]) for side in encoded) for i in range(len(sources))]
+    pairs.sort(key=lambda i: -longest[i])
+    for model in models:
+        model.eval()
+    with torch.no_grad(), autocast(), tqdm(total=len(pairs), unit=" pairs", disable=not progress) as bar:
+        start = 0
+        while start < len(pairs):
+            batch = pairs[start : start + max(1, batch_tokens // longest[pairs[start]])]
+            src, tgt = (
+                pad_sequence([side[i] for i in batch], batch_first=True, padding_value=PAD)
+                for side in encoded
+            )
+            tgt_in = torch.cat([tgt.new_full((len(batch), 1), BOS), tgt[:, :-1]], 1).to(device)
+            lengths = torch.tensor([len(encoded[0][i]) for i in batch])
+            alignment = torch.stack([model(src.to(device), lengths, tgt_in)[1].float() for model in models])
+            for i, matrix in zip(batch, alignment.mean(0).cpu().numpy(), strict=True):
+                found[i] = matrix[: len(encoded[1][i]), : len(encoded[0][i])]
+            start += len(batch)
+            bar.update(len(batch))
+    return found
+
+
+def align_words(
+    tokenizers: Tokenizers,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    alignments: Sequence[Float[np.ndarray, "_T _S"]],
+    offsets: Sequence[int] = (0,),
+) -> list[Aligned]:
+    """Alignments of pieces as alignments of words.
+
+    A target word gives a source word what its pieces gave the other's, on average. It is linked with the source
+    word that it gave most, or with none if EOS got more (so `none`, whose weights are 0, links nothing). At offset
+    o, piece t is taken to have looked where piece t + o did: recurrent attention is known to be late or early
+    by one. Lines whose pieces do not show their words get no links, with a warning that counts them.
+    """
+    aligned, lost = [], 0
+    for source, target, alignment in zip(sources, targets, alignments, strict=True):
+        src_words, tgt_words = (
+            words_of(tokenizer.pieces(tokenizer.encode(line)), line)
+            for tokenizer, line in ((tokenizers.src, source), (tokenizers.tgt, target))
+        )
+        num_src, num_tgt = len(source.split()), len(target.split())
+        if not alignment.size or src_words is None or tgt_words is None:
+            lost += bool(alignment.size)
+            empty = np.zeros((num_tgt, num_src), np.float32)
+            aligned.append(Aligned(empty, {offset: set() for offset in offsets}))
+            continue
+        gather = np.zeros((len(alignment[0]), num_src + 1), np.float32)  # the last column is of EOS
+        gather[np.arange(len(gather)), [*src_words, num_src]] = 1
+        spread = np.zeros((num_tgt, len(tgt_words)), np.float32)
+        spread[tgt_words, np.arange(len(tgt_words))] = 1
+        spread /= spread.sum(1, keepdims=True)
+        of_words = {offset: spread @ _shifted(alignment, offset) @ gather for offset in {0, *offsets}}
+        links = {
+            offset: {
+                (int(best), word)
+                for word, best in enumerate(of_words[offset].argmax(1))
+                if best < num_src and of_words[offset][word, best] > 0
+            }
+            for offset in offsets
+        }
+        aligned.append(Aligned(of_words[0][:, :num_src], links))
+    if lost:
+        log.warning(
+            "%d of %d pairs got no links: their pieces do not show where words begin", lost, len(sources)
+        )
+    return aligned
+
+
+def _shifted(alignment: Float[np.ndarray, "T S"], offset: int) -> Float[np.ndarray, "t S"]:
+    """A row for each piece but EOS: that of `offset` pieces later, zero where there is none."""
+    rows = np.arange(len(alignment) - 1) + offset
+    inside = (rows >= 0) & (rows < len(alignment))
+    return alignment[np.clip(rows, 0, len(alignment) - 1)] * inside[:, None]
+
+
+def words_of(pieces: Sequence[str], line: str) -> list[int] | None:
+    """Which word of the line, as split at white space, each piece belongs to; None where the pieces do not tell."""
+    num_words = len(line.split())
+    if not any(piece.startswith(SPACE) for piece in pieces) and len(pieces) == num_words:
+        return list(range(num_words))  # pieces are words
+    begins = [piece.startswith(SPACE) for piece in pieces]
+    words = [sum(begins[1 : i + 1]) for i in range(len(pieces))]
+    return words if words and words[-1] == num_words - 1 else None
+
+
+def measure(aligned: Sequence[Aligned], gold: Sequence[Gold]) -> dict[int, Agreement]:
+    """Agreement with the gold links at each offset."""
+    return {offset: agreement([pair.links[offset] for pair in aligned], gold) for offset in aligned[0].links}

@@ -1,0 +1,83 @@
+"""Word alignments as links, their text format, and how far they are from a gold standard."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from heed.data.reading import read_lines
+
+Links = set[tuple[int, int]]
+"""(source word, target word) of one sentence pair, from 0."""
+
+LINK = re.compile(r"([0-9]+)([-p])([0-9]+)")
+
+
+class Gold(NamedTuple):
+    """What people linked in one sentence pair."""
+
+    sure: Links
+    possible: Links  # the sure ones too
+
+
+class Agreement(NamedTuple):
+    """How links agree with gold ones over a corpus (Och & Ney 2003, §5), each from 0 to 1."""
+
+    aer: float  # alignment error rate: 0 is best
+    precision: float  # share of the links that are possible
+    recall: float  # share of the sure links that were found
+
+
+def read_gold(path: str | Path, first: int, reverse: bool = False) -> list[Gold]:
+    """Reads a line of links for each sentence pair: `3-1` is sure, `14p19` possible.
+
+    Args:
+        path: the file.
+        first: the number of the first word, 0 or 1.
+        reverse: whether the target word stands first.
+
+    Raises: `ValueError` that names file, line and link.
+    """
+    gold = []
+    for number, line in enumerate(read_lines(Path(path)), 1):
+        sure, possible = set(), set()
+        for text in line.split():
+            found = LINK.fullmatch(text)
+            if not found:
+                raise ValueError(
+                    f"{path}, line {number}: {text!r} is no link; write 3-1, or 3p1 if only possible"
+                )
+            source, target = int(found[1]) - first, int(found[3]) - first
+            if min(source, target) < 0:
+                raise ValueError(f"{path}, line {number}: {text!r} counts words from 0; set gold_first=0")
+            link = (target, source) if reverse else (source, target)
+            possible.add(link)
+            if found[2] == "-":
+                sure.add(link)
+        gold.append(Gold(sure, possible))
+    return gold
+
+
+def format_links(links: Iterable[tuple[int, int]]) -> str:
+    """`0-0 2-1`: Pharaoh's format, in order of the target words."""
+    return " ".join(f"{source}-{target}" for source, target in sorted(links, key=lambda link: link[::-1]))
+
+
+def agreement(found: Sequence[Links], gold: Sequence[Gold]) -> Agreement:
+    """AER = 1 - (|A ∩ S| + |A ∩ P|) / (|A| + |S|), precision |A ∩ P| / |A|, recall |A ∩ S| / |S|, over all sentences.
+
+    No link at all has precision 0. `ValueError` where the counts of sentences differ.
+    """
+    if len(found) != len(gold):
+        raise ValueError(
+            f"{len(found)} sentences are aligned, {len(gold)} have gold links: they must be the same"
+        )
+    links = sum(map(len, found))
+    sure = sum(len(one.sure) for one in gold)
+    in_sure = sum(len(own & one.sure) for own, one in zip(found, gold, strict=True))
+    in_possible = sum(len(own & one.possible) for own, one in zip(found, gold, strict=True))
+    return Agreement(
+        1 - (in_sure + in_possible) / max(1, links + sure),
+        in_possible / max(1, links),
+        in_sure / max(1, sure),
+    )

@@ -1,0 +1,179 @@
+"""Word links: their format, the alignment error rate, and attention read as links."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from making import make_model
+from tiny import ROOT, overrides, script
+
+from heed.evaluation.aligner import align_words, force_decode, measure, words_of
+from heed.evaluation.alignment import load_alignments
+from heed.evaluation.links import Agreement, Gold, agreement, format_links, read_gold
+from heed.text import EOS, Tokenizer, Tokenizers
+
+GOLD = ROOT.parent / "shared" / "data" / "gold_align"
+
+
+@pytest.mark.skipif(not GOLD.exists(), reason="needs the gold alignments in ../shared/data/gold_align")
+@pytest.mark.parametrize(
+    ("pair", "published"), [("enfr", (0.0407, 0.9627, 0.9542)), ("roen", (0.2075, 0.8861, 0.7168))]
+)
+def test_rates_of_a_known_system(pair, published):
+    gold = read_gold(GOLD / f"{pair}.gold", first=1)
+    found = read_gold(GOLD / f"{pair}.awesome-align.out", first=0)
+    assert agreement([one.sure for one in found], gold) == pytest.approx(published, abs=5e-5)
+
+
+def test_rate_by_hand():
+    gold = [Gold({(0, 0), (1, 1)}, {(0, 0), (1, 1), (2, 1)}), Gold({(0, 0)}, {(0, 0)})]
+    found = [{(0, 0), (2, 1), (5, 5)}, set()]
+    # |A| = 3, |S| = 3, |A and S| = 1, |A and P| = 2
+    assert agreement(found, gold) == pytest.approx(Agreement(1 - 3 / 6, 2 / 3, 1 / 3))
+    assert agreement([set(), set()], gold) == Agreement(1.0, 0.0, 0.0)
+    with pytest.raises(ValueError, match="1 sentences are aligned, 2 have gold links"):
+        agreement([set()], gold)
+
+
+@pytest.mark.parametrize(("first", "reverse"), [(0, False), (1, False), (0, True), (1, True)])
+def test_gold_in_every_numbering(tmp_path, first, reverse):
+    def text(source, mark, target):
+        pair = (target, source) if reverse else (source, target)
+        return f"{pair[0] + first}{mark}{pair[1] + first}"
+
+    line = f"{text(2, '-', 5)} {text(0, 'p', 3)}\n\n"
+    (tmp_path / "gold").write_text(line)
+    sure, possible = {(2, 5)}, {(2, 5), (0, 3)}
+    assert read_gold(tmp_path / "gold", first, reverse) == [Gold(sure, possible), Gold(set(), set())]
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "message"),
+    [
+        ("0-0\n1-\n", 0, r"gold, line 2: '1-' is no link; write 3-1"),
+        ("1-1 0-2\n", 1, r"gold, line 1: '0-2' counts words from 0; set gold_first=0"),
+    ],
+)
+def test_what_is_no_link_is_named(tmp_path, text, first, message):
+    (tmp_path / "gold").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_gold(tmp_path / "gold", first)
+
+
+def test_links_are_written_as_pharaoh_reads_them(tmp_path):
+    links = {(3, 0), (0, 2), (1, 2)}
+    assert format_links(links) == "3-0 0-2 1-2"
+    (tmp_path / "links").write_text(format_links(links) + "\n")
+    assert read_gold(tmp_path / "links", 0) == [Gold(links, links)]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "line", "words"),
+    [
+        (["▁the", "▁d", "og", "s"], "the dogs", [0, 1, 1, 1]),
+        (["▁", "Z", "ö", "▁a"], "Zö a", [0, 0, 0, 1]),
+        (["a", "b", "▁", "c"], " ab  c", [0, 0, 1, 1]),  # characters
+        (["the", "dogs"], "the dogs", [0, 1]),  # words
+        (["▁the", "▁dogs"], "thedogs", None),
+        ([], "", []),
+    ],
+)
+def test_which_word_a_piece_belongs_to(pieces, line, words):
+    assert words_of(pieces, line) == words
+
+
+class Spelled(Tokenizer):
+    """A word is its letters, of which the first has the mark."""
+
+    def __len__(self):
+        return 128
+
+    def encode(self, text):
+        return [ord(c) + 128 * (i == 0) for word in text.split() for i, c in enumerate(word)]
+
+    def decode(self, ids):
+        raise NotImplementedError
+
+    def pieces(self, ids):
+        return ["▁" * (i >= 128) + chr(i % 128) for i in ids]
+
+
+def test_words_sum_over_source_pieces_and_average_over_target_pieces():
+    tokenizers = Tokenizers(Spelled(), Spelled())
+    weights = np.array(  # a b c, EOS; rows of d, e, f, EOS
+        [[0.3, 0.3, 0.4, 0.0], [0.0, 0.1, 0.2, 0.7], [0.1, 0.2, 0.1, 0.6], [0.0, 0.0, 1.0, 0.0]], np.float32
+    )
+    (pair,) = align_words(tokenizers, ["ab c"], ["d ef"], [weights], (-1, 0, 1))
+    assert pair.weights == pytest.approx(np.array([[0.6, 0.4], [0.2, 0.15]]))
+    # at 0 EOS has most of ef's weight; at +1, d looks where e does, ef where f and EOS do; at -1, d looks nowhere
+    assert pair.links == {0: {(0, 0)}, 1: {(1, 1)}, -1: {(0, 1)}}
+    rates = measure([pair], [Gold({(0, 0)}, {(0, 0)})])
+    assert rates[0].aer == 0 and rates[1].aer == 1
+
+
+def test_a_pair_without_words_and_one_that_cannot_be_told_have_no_links(caplog):
+    tokenizers = Tokenizers(Spelled(), Spelled())
+    tokenizers.src.pieces = lambda ids: [chr(i % 128) for i in ids]  # type: ignore[method-assign]
+    empty, some = np.zeros((0, 0), np.float32), np.full((4, 4), 0.25, np.float32)
+    pairs = align_words(tokenizers, ["", "ab c"], ["x", "d ef"], [empty, some])
+    assert [pair.links for pair in pairs] == [{0: set()}] * 2
+    assert [pair.weights.shape for pair in pairs] == [(1, 0), (2, 2)]
+    assert "1 of 2 pairs got no links" in caplog.text
+
+
+class Numbers(Spelled):
+    """Words are ids."""
+
+    def encode(self, text):
+        return [int(word) for word in text.split()]
+
+
+def test_forced_alignments_are_those_of_a_loop_of_steps():
+    model = make_model("general", "luong").eval()
+    sources, targets = ["5 7 11", "4 6 8 9 10", "", "13"], ["7 8 9 10 11 12", "5", "6", "4 4"]
+    tokenizers = Tokenizers(Numbers(), Numbers())
+    found = force_decode([model], tokenizers, sources, targets, batch_tokens=14)
+    assert [matrix.shape for matrix in found] == [(7, 4), (2, 6), (0, 0), (3, 2)]
+    for source, target, matrix in zip(sources, targets, found, strict=True):
+        if not source:
+            continue
+        src = torch.tensor([[*map(int, source.split()), EOS]])
+        memory, state = model.encode(src, torch.tensor([src.size(1)]))
+        for token, row in zip([2, *map(int, target.split())], matrix, strict=True):
+            _, state, alignment = model.step(torch.tensor([[token]]), state, memory)
+            assert alignment[0, 0].tolist() == pytest.approx(row.tolist(), abs=1e-6)
+    both = force_decode([model, make_model("general", "luong", seed=2).eval()], tokenizers, sources, targets)
+    assert not np.allclose(both[0], found[0])
+
+
+def test_align_writes_links_matrices_and_rates(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert script("train", *overrides(tmp_path), "training.max_epochs=1", f"run={run}").returncode == 0
+    done = script("align", f"run={run}", "split=val")
+    assert done.returncode == 0, done.stderr
+    assert f"links: {run / 'align' / 'val' / 'links.txt'}" in done.stdout and "aer" not in done.stdout
+    assert not (run / "align" / "val" / "scores.json").exists()
+    links = (run / "align" / "val" / "links.txt").read_text().split("\n")[:-1]
+    assert len(load_alignments(run / "align" / "val" / "alignments.npz")) == len(links) > 0
+
+    (tmp_path / "mine.src").write_text("a b c\n")
+    (tmp_path / "mine.tgt").write_text("x y\n")
+    (tmp_path / "mine.gold").write_text("1-1 2p2\n")
+    files = [
+        f"source={tmp_path / 'mine.src'}",
+        f"target={tmp_path / 'mine.tgt'}",
+        f"gold={tmp_path / 'mine.gold'}",
+    ]
+    done = script("align", f"run={run}", *files, "gold_first=1")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((run / "align" / "mine.src" / "scores.json").read_text())
+    assert scores["pairs"] == 1 and set(scores["by_offset"]) == {"-1", "0", "1"}
+    for offset in ("-1", "+0", "+1"):
+        assert f"offset {offset}  aer" in done.stdout
+    (tmp_path / "mine.gold").write_text("1-1\n1-1\n")
+    done = script("align", f"run={run}", *files)
+    assert done.returncode == 2 and "gold links for 2 pairs, but there are 1" in done.stderr
+    done = script("align", f"run={run}", files[0])
+    assert done.returncode == 2 and "source and target go together" in done.stderr
