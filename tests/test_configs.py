@@ -51,7 +51,7 @@ def group(name: str) -> list[str]:
 
 
 def composed(primary: str, *overrides: str) -> DictConfig:
-    if primary in ("evaluate", "translate"):
+    if primary != "train":
         overrides = ("run=runs/some", *overrides)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose(primary, list(overrides))

@@ -3,9 +3,11 @@ import math
 import os
 import random
 import re
+import statistics
 import subprocess
 import sys
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from sacrebleu.metrics import CHRF
 
 from heed.evaluation import heatmap, report
-from heed.evaluation.alignment import load_alignments, normalized_entropy, save_alignments
+from heed.evaluation.alignment import diagnostics, load_alignments, normalized_entropy, save_alignments
 from heed.evaluation.heatmap import alignment_figure, figure_image, save_png, terminal_heatmap
 from heed.evaluation.links import Agreement
 from heed.evaluation.metrics import bleu, bleu_by_length, score_corpus, sentence_bleu
@@ -222,6 +224,46 @@ def test_entropy_at_its_ends(dtype):
     assert float(normalized_entropy(torch.full((3, 8), 1 / 8, dtype=dtype))) == pytest.approx(1)
     assert normalized_entropy(torch.ones(3, 1, dtype=dtype)) == 0
     assert normalized_entropy(torch.zeros(0, 0, dtype=dtype)) == 0
+
+
+def test_diagnostics_are_the_plain_loop_over_real_positions():
+    random = torch.Generator().manual_seed(1)
+    lengths, tgt_lengths = [5, 2, 1], [4, 7, 1]
+    src_mask, tgt_mask = (
+        torch.arange(n) < torch.tensor(x)[:, None] for n, x in ((5, lengths), (7, tgt_lengths))
+    )
+    energies = torch.randn(3, 7, 5, dtype=torch.float64, generator=random)
+    alignment = energies.masked_fill(~src_mask[:, None], -torch.inf).softmax(-1)
+    expected: dict[str, list[float]] = {
+        name: [] for name in ("max_weight", "eos_mass", "monotonicity", "coverage", "energy_spread")
+    }
+    for b, (S, T) in enumerate(zip(lengths, tgt_lengths, strict=True)):
+        rows = [alignment[b, t, :S].tolist() for t in range(T)]
+        expected["max_weight"] += [max(row) for row in rows]
+        expected["eos_mass"] += [row[-1] for row in rows[:-1]]
+        best = [row.index(max(row)) for row in rows]
+        expected["monotonicity"] += [float(after >= before) for before, after in pairwise(best)]
+        expected["coverage"] += [min(1, sum(row[s] for row in rows)) for s in range(S)]
+        if S > 1:
+            expected["energy_spread"] += [statistics.pstdev(energies[b, t, :S].tolist()) for t in range(T)]
+    found = diagnostics(alignment, src_mask, tgt_mask)
+    assert {name: int(number) for name, (_, number) in found.items()} == {
+        n: len(x) for n, x in expected.items()
+    }
+    for name, (total, _) in found.items():
+        assert float(total) == pytest.approx(sum(expected[name]), rel=1e-12), name
+
+
+def test_diagnostics_of_no_attention_are_numbers():
+    masks = torch.ones(2, 3, dtype=torch.bool), torch.ones(2, 5, dtype=torch.bool)
+    found = diagnostics(torch.zeros(2, 5, 3), *masks)
+    assert {name: float(total) for name, (total, _) in found.items()} == {
+        "max_weight": 0,
+        "eos_mass": 0,
+        "monotonicity": 8,
+        "coverage": 0,
+        "energy_spread": 0,
+    }
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=7))

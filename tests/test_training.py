@@ -22,6 +22,7 @@ from heed.config import TrainConfig
 from heed.data.prepare import prepare
 from heed.run import Run
 from heed.training.checkpoint import load_state, load_weights, save_state, save_weights
+from heed.training.monitor import LAYOUT
 from heed.training.optimization import Schedule
 from heed.training.trainer import Trainer
 
@@ -148,7 +149,7 @@ def test_tensorboard_has_what_is_promised_and_no_step_twice(tmp_path: Path) -> N
         "val/loss",
         "val/perplexity",
         "val/bleu",
-        "val/attention_entropy",
+        *(f"val/attention_{name}" for name in LAYOUT["attention"]),
         "test/bleu",
         "test/chrf",
         "test/ter",
@@ -158,6 +159,7 @@ def test_tensorboard_has_what_is_promised_and_no_step_twice(tmp_path: Path) -> N
         assert steps == sorted(set(steps)), tag
     assert {"alignment/1", "alignment/2"} <= set(tags["images"])
     assert "translations/text_summary" in tags["tensors"]
+    assert "custom_scalars__config__" in tags["tensors"]
     assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(events.summary_metadata)
     entropy = [event.value for event in events.Scalars("val/attention_entropy")]
     assert all(0 <= value <= 1 for value in entropy)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -30,6 +30,40 @@ def normalized_entropy(
     most = src_mask.sum(-1, keepdim=True).clamp(min=1).to(weights.dtype).log()  # *B 1
     normalized = torch.where(most > 0, entropy / most, 0).masked_fill(~tgt_mask, 0)
     return normalized.sum() / tgt_mask.sum().clamp(min=1)
+
+
+def diagnostics(
+    alignment: Float[Tensor, "B T S"], src_mask: Bool[Tensor, "B S"], tgt_mask: Bool[Tensor, "B T"]
+) -> dict[str, tuple[Float[Tensor, ""], Int[Tensor, ""]]]:
+    """What a batch of attention looks like: by name a sum, and the number of things that it is over. Masks: as above.
+
+    - `max_weight`: the greatest weight of each target position.
+    - `eos_mass`: the weight on the last source position, the end symbol, at each target position but the last.
+    - `monotonicity`: 1 where the greatest weight does not lie before that of the target position before, else 0.
+    - `coverage`: min(1, Σ_t a_ts) of each source position (the sum is Wu et al. 2016's, arXiv 1609.08144, equation 14).
+    - `energy_spread`: the standard deviation of a target position's energies, told from its weights by ln a_ts, where
+      there are two real source positions or more. A score times β has β times the spread: the effective β.
+    """
+    weights = alignment.detach()
+    weights = weights if weights.dtype == torch.float64 else weights.float()
+    weights = weights.masked_fill(~(tgt_mask[..., None] & src_mask[:, None]), 0)
+    lengths, tgt_lengths = src_mask.sum(-1), tgt_mask.sum(-1)  # B
+    last = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, weights.size(1), 1)
+    before_end = torch.arange(weights.size(1), device=weights.device) < tgt_lengths[:, None] - 1  # B T
+    best = weights.argmax(-1)
+    onwards = (best[:, 1:] >= best[:, :-1]) & tgt_mask[:, 1:]
+    energies = weights.clamp(min=torch.finfo(weights.dtype).tiny).log().masked_fill(~src_mask[:, None], 0)
+    num = lengths[:, None].clamp(min=1)
+    mean = energies.sum(-1) / num  # B T
+    variance = ((energies - mean[..., None]).square() * src_mask[:, None]).sum(-1) / num
+    chosen = tgt_mask & (lengths > 1)[:, None]
+    return {
+        "max_weight": (weights.amax(-1).sum(), tgt_mask.sum()),
+        "eos_mass": ((weights.gather(-1, last).squeeze(-1) * before_end).sum(), before_end.sum()),
+        "monotonicity": (onwards.sum(), tgt_mask[:, 1:].sum()),
+        "coverage": (weights.sum(1).clamp(max=1).sum(), src_mask.sum()),
+        "energy_spread": ((variance.sqrt() * chosen).sum(), chosen.sum()),
+    }
 
 
 def save_alignments(path: Path, alignments: Sequence[Float[np.ndarray, "_T _S"]]) -> None:

@@ -12,12 +12,24 @@ from heed.files import write
 from heed.run import Run
 from heed.search.translator import Translation
 
+LAYOUT = {  # charts of TensorBoard's CUSTOM SCALARS, each with all runs; a tag is a regular expression there
+    "learning": {
+        "loss": ["Multiline", ["train/loss", "val/loss"]],
+        "BLEU": ["Multiline", ["val/bleu"]],
+    },
+    "attention": {
+        name: ["Multiline", [f"val/attention_{name}"]]
+        for name in ("entropy", "max_weight", "coverage", "monotonicity", "eos_mass", "energy_spread")
+    },
+}
+
 
 class Monitor:
     """Writes numbers to both, pictures and text to TensorBoard. After a resume neither holds anything past `step`."""
 
     def __init__(self, run: Run, step: int) -> None:
         self.writer = SummaryWriter(str(run.tensorboard), purge_step=step + 1)
+        self.writer.add_custom_scalars(LAYOUT)
         kept = []
         if run.metrics_file.exists():
             for line in run.metrics_file.read_text(encoding="utf-8").split("\n"):

@@ -1,5 +1,6 @@
 """Validation: loss, perplexity, BLEU of greedy translations, and how sharp the attention is."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from math import exp
@@ -7,7 +8,7 @@ from math import exp
 import torch
 
 from heed.data.batches import Batches
-from heed.evaluation.alignment import normalized_entropy
+from heed.evaluation.alignment import diagnostics, normalized_entropy
 from heed.evaluation.metrics import bleu
 from heed.model import Seq2Seq
 from heed.search.beam import SearchSettings
@@ -48,31 +49,33 @@ class Validator:
 
     def __call__(self, model: Seq2Seq) -> tuple[dict[str, float], list[tuple[str, str, Translation]]]:
         """Metrics by TensorBoard tag, and samples: source, reference, translation."""
-        nll, entropy = self._teacher_forced(model)
+        teacher_forced = self._teacher_forced(model)
+        nll = teacher_forced["loss"]
         translator = Translator([model], self.tokenizers, SearchSettings(width=1), self.device, self.autocast)
         translations = [best[0] for best in translator.translate(self.sources)]
         hypotheses = [translation.text for translation in translations]
-        metrics = {
-            "val/loss": nll,
+        metrics = {f"val/{name}": value for name, value in teacher_forced.items()} | {
             "val/perplexity": perplexity(nll),
             "val/bleu": bleu(hypotheses, self.references, **self.metrics),  # type: ignore[arg-type]
-            "val/attention_entropy": entropy,
         }
         samples = list(zip(self.sources, self.references, translations, strict=True))[: self.num_samples]
         return metrics, samples
 
     @torch.no_grad()
-    def _teacher_forced(self, model: Seq2Seq) -> tuple[float, float]:
-        """Negative log-likelihood per target token, and normalised attention entropy, given the references."""
+    def _teacher_forced(self, model: Seq2Seq) -> dict[str, float]:
+        """Given the references: negative log-likelihood per target token, and what the attention looks like."""
         model.eval()
-        nll, entropy, tokens = 0.0, 0.0, 0
+        sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         for batch in self.batches.once():
             batch = batch.to(self.device)
-            real = batch.tgt_out != PAD
+            src_mask, real = batch.src != PAD, batch.tgt_out != PAD
             with self.autocast():
                 readouts, alignment = model(batch.src, batch.src_lengths, batch.tgt_in)
-                nll += float(cross_entropy(readouts[real], batch.tgt_out[real], model.output, 0.0)[1])
-            num = int(real.sum())
-            entropy += float(normalized_entropy(alignment, batch.src != PAD, real)) * num
-            tokens += num
-        return nll / tokens, entropy / tokens
+                nll = cross_entropy(readouts[real], batch.tgt_out[real], model.output, 0.0)[1]
+            entropy = normalized_entropy(alignment, src_mask, real) * real.sum()
+            found = {"loss": (nll, real.sum()), "attention_entropy": (entropy, real.sum())}
+            found |= {f"attention_{name}": x for name, x in diagnostics(alignment, src_mask, real).items()}
+            for name, (total, number) in found.items():
+                sums[name][0] += float(total)
+                sums[name][1] += int(number)
+        return {name: total / max(1, number) for name, (total, number) in sums.items()}
