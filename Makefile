@@ -4,6 +4,7 @@ DECODER ?= luong# the wiring: a file in configs/decoder/
 DATA    ?= grammar# the corpus: a file in configs/data/
 SEED    ?= 1# of weights, batches and dropout
 RUN     ?=# a run directory; train makes runs/<data>/<experiment>/<score>/seed<SEED> without it
+RUNS    ?= runs/grammar/luong/*/*# run directories or patterns to compare
 QUICK   ?=# 1: bench measures the headline alone, in under three minutes
 ARGS    ?=# any Hydra overrides, such as "model.cell=lstm training.max_epochs=5"
 
@@ -12,7 +13,7 @@ BIN     := .venv/bin
 VENV    := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate translate align scores tensorboard data test test-all bench lint format clean
+.PHONY: help setup train evaluate translate align compare scores tensorboard data test test-all bench lint format clean
 
 help: ## list the targets and variables
 	@echo 'Targets:'
@@ -39,6 +40,9 @@ translate: $(VENV) need-run ## translate standard input line by line, or at a pr
 
 align: $(VENV) need-run ## word links of given translations by a run's attention, and AER: RUN ARGS
 	@$(BIN)/python scripts/align.py 'run=$(RUN)' $(ARGS)
+
+compare: $(VENV) ## finished runs side by side, and which differences are more than chance: RUNS="runs/grammar/luong/*/*" ARGS
+	@$(BIN)/python scripts/compare.py 'runs=$(RUNS)' $(ARGS)
 
 scores: $(VENV) ## list the attention scores: equation, reference, parameters
 	@$(BIN)/python scripts/scores.py

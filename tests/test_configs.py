@@ -18,6 +18,7 @@ from heed.build import build_model
 from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import (
     AlignConfig,
+    CompareConfig,
     EvaluateConfig,
     ModelSettings,
     TrainConfig,
@@ -31,6 +32,7 @@ CONFIGS = ROOT / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 PRIMARY = {
     "align": AlignConfig,
+    "compare": CompareConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "translate": TranslateConfig,
@@ -52,7 +54,7 @@ def group(name: str) -> list[str]:
 
 def composed(primary: str, *overrides: str) -> DictConfig:
     if primary != "train":
-        overrides = ("run=runs/some", *overrides)
+        overrides = ("runs=some" if primary == "compare" else "run=runs/some", *overrides)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose(primary, list(overrides))
     OmegaConf.set_struct(config, False)

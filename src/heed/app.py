@@ -5,10 +5,12 @@ that mistakes are told and corpora prepared without it.
 """
 
 import json
+import os
 import shlex
 import sys
 import time
 from dataclasses import asdict
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +18,20 @@ from omegaconf import OmegaConf
 
 from heed.cli import CONFIGS
 from heed.component import build_corpus, build_tokenizer_settings, component
-from heed.config import AlignConfig, EvaluateConfig, PrepareConfig, TrainConfig, TranslateConfig
+from heed.config import (
+    AlignConfig,
+    CompareConfig,
+    EvaluateConfig,
+    PrepareConfig,
+    TrainConfig,
+    TranslateConfig,
+)
 from heed.data.corpus import Corpus
 from heed.data.prepare import Prepared
 from heed.data.prepare import prepare as prepare_corpus
 from heed.data.reading import read_aligned
 from heed.files import write
-from heed.run import Run
+from heed.run import Run, relevant
 from heed.text.pair import Tokenizers
 
 if TYPE_CHECKING:
@@ -173,6 +182,62 @@ def align(config: AlignConfig) -> dict[int, dict[str, float]]:
             print(f"offset {offset:+d}  " + "  ".join(f"{name} {value:.2%}" for name, value in one.items()))
     print(f"links: {directory / 'links.txt'}")
     return found
+
+
+def compare(config: CompareConfig) -> dict[str, Any]:
+    """Reports on finished runs in `config.out`: means over seeds, and all pairs of systems by two paired tests."""
+    from heed.evaluation.compare import Evaluated, differences, systems_of, warn, write_comparison
+
+    patterns = (
+        [str(one) for one in config.runs] if isinstance(config.runs, list) else str(config.runs).split()
+    )
+    paths = sorted({path for pattern in patterns for path in glob(pattern) if Run(path).config_file.exists()})
+    if not paths:
+        raise ValueError(
+            f"no run directory is named by {' '.join(patterns)}: give directories that hold a config.yaml"
+        )
+    runs: list[Evaluated] = []
+    configs: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        trained = Run(path).config()
+        corpus = build_corpus(trained.data)
+        directory = Path(path) / "eval" / f"{resolve_split(corpus, config.split)}-{config.search}"
+        if not (directory / "scores.json").exists():
+            raise ValueError(f"{directory} is not there yet: make evaluate RUN={path}")
+        scores = json.loads((directory / "scores.json").read_text(encoding="utf-8"))
+        hypotheses = (directory / "hypotheses.txt").read_text(encoding="utf-8").split("\n")[:-1]
+        system = (
+            Path(path).parent.as_posix()
+            if Path(path).name == f"seed{trained.seed}"
+            else Path(path).as_posix()
+        )
+        runs.append(Evaluated(Path(path), system, trained.seed, scores, hypotheses))
+        plain = relevant(trained)
+        del plain["seed"]
+        if configs.setdefault(system, plain) != plain:
+            raise ValueError(
+                f"{path} and another run of {system} differ in more than the seed: compare them apart"
+            )
+    shared = os.path.commonpath([str(Path(system).parent) for system in configs])
+    for run in runs:
+        run.system = os.path.relpath(run.system, shared)
+    configs = {os.path.relpath(system, shared): plain for system, plain in configs.items()}
+    systems = systems_of(runs)
+    references = [target for _, target in corpus.pairs(resolve_split(corpus, config.split))]
+    for run in runs:
+        if (
+            len(run.hypotheses) != len(references)
+            or run.scores["bleu"]["ref_len"] != scores["bleu"]["ref_len"]
+        ):
+            raise ValueError(f"{run.path} was evaluated on other references than {path}: compare them apart")
+    tokenize, lowercase = trained.metrics.tokenize or "13a", bool(trained.metrics.lowercase)
+    protocol: dict[str, Any] = {"tokenize": tokenize, "lowercase": lowercase}
+    found = differences(systems, references, samples=config.samples, trials=config.trials, **protocol)
+    title = f"{config.split}, search={config.search}"
+    summary = write_comparison(Path(config.out), systems, found, warn(configs, systems), title)
+    print((Path(config.out) / "compare.md").read_text(encoding="utf-8"))
+    print(f"report: {Path(config.out) / 'compare.md'}")
+    return summary
 
 
 def sure(links: list[list[tuple[int, int]]] | None) -> "list[Gold] | None":

@@ -204,6 +204,23 @@ class AlignConfig:
         require_between("gold_first", self.gold_first, 0, 2)
 
 
+@dataclass
+class CompareConfig:
+    """`scripts/compare.py`."""
+
+    runs: Any  # run directories, or patterns of them
+    split: str
+    search: str
+    samples: int
+    trials: int
+    out: str
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        for key in ("samples", "trials"):
+            require_between(key, getattr(self, key), 100, 1_000_000)
+
+
 def train_config(composed: DictConfig, names: dict[str, str]) -> TrainConfig:
     """The composed `configs/train.yaml`, less what only other keys refer to, plus the names of the chosen YAMLs."""
     plain: Any = OmegaConf.to_container(composed, resolve=True)

@@ -27,7 +27,7 @@ class Run:
         """`ValueError`, naming the keys, where the directory holds a run of another configuration."""
         if not any(self.checkpoints.glob("*.pt")):
             return  # nothing trained yet, so nothing to be lost
-        differences = list(differing(_relevant(self.config()), _relevant(config)))
+        differences = list(differing(relevant(self.config()), relevant(config)))
         if differences:
             raise ValueError(
                 f"{self.path} holds a run of another configuration; it has, and you ask for:\n"
@@ -67,7 +67,7 @@ def _plain(config: TrainConfig) -> dict[str, Any]:
     return OmegaConf.to_container(OmegaConf.structured(config), resolve=True)  # type: ignore[return-value]
 
 
-def _relevant(config: TrainConfig) -> dict[str, Any]:
+def relevant(config: TrainConfig) -> dict[str, Any]:
     """What decides the weights; the rest may change between the parts of a run."""
     plain = _plain(config)
     for key in ("names", "search", "test_split", "device", "data_dir"):

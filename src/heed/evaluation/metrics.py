@@ -33,10 +33,10 @@ def score_corpus(
     Raises a `ValueError` where the counts differ, nothing is there, or the tokenizer is unknown.
     """
     _check(hypotheses, references)
-    metrics = {"bleu": _bleu(tokenize, lowercase), "chrf": CHRF(lowercase=lowercase), "ter": TER()}
+    metrics = {"bleu": make_bleu(tokenize, lowercase), "chrf": CHRF(lowercase=lowercase), "ter": TER()}
     result: dict[str, dict[str, Any]] = {}
     for name, metric in metrics.items():
-        with _sacrebleu_seed(seed):
+        with sacrebleu_seed(seed):
             found = _corpus_score(metric, hypotheses, references, bootstrap)
         signature = str(metric.get_signature())
         # What sacrebleu prints: the mean of the resamples ± half the width of their middle 95 %. It prints no
@@ -64,7 +64,7 @@ def bleu(
 ) -> float:
     """Corpus BLEU in percent, without an interval: quick enough for validation during training."""
     _check(hypotheses, references)
-    return float(_bleu(tokenize, lowercase, force=True).corpus_score(hypotheses, [references]).score)
+    return float(make_bleu(tokenize, lowercase, force=True).corpus_score(hypotheses, [references]).score)
 
 
 def sentence_bleu(
@@ -72,7 +72,7 @@ def sentence_bleu(
 ) -> list[float]:
     """BLEU in percent of each sentence by itself, of the n-gram orders that the hypothesis has, smoothed."""
     _check(hypotheses, references)
-    metric = _bleu(tokenize, lowercase, effective_order=True)
+    metric = make_bleu(tokenize, lowercase, effective_order=True)
     pairs = zip(hypotheses, references, strict=True)
     return [float(metric.sentence_score(hypothesis, [reference]).score) for hypothesis, reference in pairs]
 
@@ -135,7 +135,8 @@ def _corpus_score(metric: Any, hypotheses: Sequence[str], references: Sequence[s
         return metric.corpus_score(hypotheses, [references], n_bootstrap=bootstrap)
 
 
-def _bleu(tokenize: str, lowercase: bool, force: bool = False, effective_order: bool = False) -> BLEU:
+def make_bleu(tokenize: str, lowercase: bool, force: bool = False, effective_order: bool = False) -> BLEU:
+    """sacrebleu's BLEU. `ValueError` for a tokenizer that it does not have."""
     if tokenize not in BLEU.TOKENIZERS:
         raise ValueError(
             f"sacrebleu has no tokenizer {tokenize!r}; choose one of {', '.join(BLEU.TOKENIZERS)}"
@@ -153,7 +154,7 @@ def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
 
 
 @contextmanager
-def _sacrebleu_seed(seed: int) -> Iterator[None]:
+def sacrebleu_seed(seed: int) -> Iterator[None]:
     """Sets the environment variable that is sacrebleu's only way to take a seed, and puts it back."""
     before = os.environ.get("SACREBLEU_SEED")
     os.environ["SACREBLEU_SEED"] = str(seed)

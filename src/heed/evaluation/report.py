@@ -152,11 +152,11 @@ def _head(scores: dict[str, Any]) -> str:
     ratio = f"{bleu['hyp_len'] / bleu['ref_len']:.3f}" if bleu["ref_len"] else "–"
     blocks = [
         f"# Evaluation: {escape(info.get('title', 'translation'))}",
-        *(["## What was evaluated", _table(["", ""], settings)] if settings else []),
+        *(["## What was evaluated", table(["", ""], settings)] if settings else []),
         "## Metrics",
-        _table(["metric", "value", "95 % interval", "better"], metrics),
+        table(["metric", "value", "95 % interval", "better"], metrics),
         f"Signatures:\n\n{signatures}",
-        _table(
+        table(
             ["BLEU in detail", ""],
             [
                 ["brevity penalty", f"{bleu['brevity_penalty']:.3f}"],
@@ -165,12 +165,12 @@ def _head(scores: dict[str, Any]) -> str:
             ],
         ),
         "## BLEU by source length",
-        _table(
+        table(
             ["source words", "sentences", "BLEU"],
             [[row["length"], row["sentences"], f"{row['bleu']:.2f}"] for row in scores["bleu_by_length"]],
         ),
         "## Speed and attention",
-        _table(
+        table(
             ["", ""],
             [
                 ["sentences", scores["sentences"]],
@@ -197,7 +197,7 @@ def _agreement(by_offset: dict[str, dict[str, float]]) -> list[str]:
         "## Agreement with gold word links",
         "The model was made to say the references; each target word is linked with the source word that it gave most "
         "weight. At offset +1 a piece is taken to have looked where the next one did, at -1 where the one before did.",
-        _table(["offset", "alignment error rate", "precision", "recall"], rows),
+        table(["offset", "alignment error rate", "precision", "recall"], rows),
     ]
 
 
@@ -218,7 +218,7 @@ def _example_block(
             ("hypothesis", hypotheses[line]),
         )
         rows = [[name, escape(text) or "*(empty)*"] for name, text in sides]
-        blocks.append(_table([f"line {line + 1}", f"sentence BLEU {line_bleu[line]:.1f}"], rows))
+        blocks.append(table([f"line {line + 1}", f"sentence BLEU {line_bleu[line]:.1f}"], rows))
         if line in pictures:
             blocks.append(f"![Alignment of line {line + 1}]({pictures[line]})")
     return "\n\n".join(blocks)
@@ -231,11 +231,12 @@ def _foot(scores: dict[str, Any]) -> str:
     blocks = ["## How it was made"]
     if command := scores["info"].get("command"):
         blocks.append("\n".join(f"    {line}" for line in _lines(command)))  # a code block by its indent
-    blocks.append(_table(["", ""], versions + machine))
+    blocks.append(table(["", ""], versions + machine))
     return "\n\n".join(blocks)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """In Markdown."""
     lines = [list(head), ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
