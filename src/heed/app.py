@@ -170,6 +170,7 @@ def align(config: AlignConfig) -> dict[int, dict[str, float]]:
     found = {offset: one._asdict() for offset, one in measure(aligned, gold).items()} if gold else {}
     directory = Path(as_list(config.run)[0]) / "align" / name
     directory.mkdir(parents=True, exist_ok=True)
+    (directory / "scores.json").unlink(missing_ok=True)  # of an earlier call, which may have had gold links
     links = "".join(format_links(pair.links[0]) + "\n" for pair in aligned)
     write(directory / "links.txt", lambda path: path.write_text(links, encoding="utf-8"))
     write(

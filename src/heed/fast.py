@@ -62,12 +62,10 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     def kernels() -> Any:
         import torch._dynamo  # late: this module is loaded where nothing is computed, too
 
-        torch._dynamo.config.allow_rnn = (
-            True  # a module that holds weights here; it is never called in such a body
-        )
-        torch._dynamo.config.recompile_limit = (
-            64  # models, types and sizes of one: more than a process will see
-        )
+        # nn.GRU and nn.LSTM only hold weights in such a body, they are never called there.
+        torch._dynamo.config.allow_rnn = True
+        # More models, types and sizes of one than a process will see: past the limit nothing would be compiled.
+        torch._dynamo.config.recompile_limit = 64
         return torch.compile(function, dynamic=True)
 
     @wraps(function)
