@@ -4,7 +4,9 @@ DECODER ?= luong# the wiring: a file in configs/decoder/
 DATA    ?= grammar# the corpus: a file in configs/data/
 SEED    ?= 1# of weights, batches and dropout
 RUN     ?=# a run directory; train makes runs/<data>/<experiment>/<score>/seed<SEED> without it
-RUNS    ?= runs/grammar/luong/*/*# run directories or patterns to compare
+SCORES  ?=# scores to train and compare, such as bahdanau,general,dot
+SEEDS   ?= 1,2,3# with these seeds each
+RUNS    ?=# or finished runs to compare: directories or patterns
 QUICK   ?=# 1: bench measures the headline alone, in under three minutes
 ARGS    ?=# any Hydra overrides, such as "model.cell=lstm training.max_epochs=5"
 
@@ -19,7 +21,7 @@ help: ## list the targets and variables
 	@echo 'Targets:'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
 	@echo 'Variables, as in `make train SCORE=general`:'
-	@sed -n 's/^\([A-Z]*\) *?= *\([a-z0-9]*\)# \(.*\)/  \1|\3|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s%s\n", $$1, $$2, $$3 ? " (" $$3 ")" : ""}'
+	@sed -n 's/^\([A-Z]*\) *?= *\([a-z0-9,]*\)# \(.*\)/  \1|\3|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s%s\n", $$1, $$2, $$3 ? " (" $$3 ")" : ""}'
 
 $(VENV): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'heed needs Python 3.11 or later: make PYTHON=...'; exit 1; }
@@ -41,8 +43,9 @@ translate: $(VENV) need-run ## translate standard input line by line, or at a pr
 align: $(VENV) need-run ## word links of given translations by a run's attention, and AER: RUN ARGS
 	@$(BIN)/python scripts/align.py 'run=$(RUN)' $(ARGS)
 
-compare: $(VENV) ## finished runs side by side, and which differences are more than chance: RUNS="runs/grammar/luong/*/*" ARGS
-	@$(BIN)/python scripts/compare.py 'runs=$(RUNS)' $(ARGS)
+compare: $(VENV) ## scores side by side, and which differences are more than chance: SCORES SEEDS DECODER DATA, or RUNS; ARGS
+	@test -n '$(SCORES)$(RUNS)' || { echo 'make compare needs SCORES=dot,general to train, or RUNS="runs/grammar/luong/*/*" to report on'; exit 1; }
+	@$(BIN)/python $(if $(RUNS),scripts/compare.py 'runs=$(RUNS)',scripts/train.py --multirun seed=$(SEEDS) score=$(SCORES) decoder=$(DECODER) data=$(DATA)) $(ARGS)
 
 scores: $(VENV) ## list the attention scores: equation, reference, parameters
 	@$(BIN)/python scripts/scores.py

@@ -6,7 +6,6 @@ from heed.cli import CONFIGS  # first: it settles how torch's threads wait, befo
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -28,7 +27,7 @@ from benchmarks.textbook import textbook
 from heed.build import build_model
 from heed.config import TrainConfig, train_config
 from heed.data.batches import Batch, Batches
-from heed.device import autocast, has_bf16, keep_freed_memory
+from heed.device import autocast, has_bf16, keep_freed_memory, peak_memory
 from heed.linear import product
 from heed.model import Seq2Seq
 from heed.run import Run
@@ -357,24 +356,19 @@ def updates(side: str, overrides: Sequence[str], num: int, size: int) -> tuple[i
         else:
             keep_freed_memory()
             update = stack.enter_context(heed_update(config, side, batches))
-        before = _peak_memory()
+        before = peak_memory(CPU)
         for batch in batches * 2:
             update(batch)
-        return before, _peak_memory()
+        return before, peak_memory(CPU)
 
 
 def energies(sizes: Sequence[int]) -> tuple[int, int]:
     """In the child: the additive score of every query with every key, and its gradient."""
     B, N, S, A = sizes
     score, query, states = Bahdanau(A, A), torch.randn(B, N, A), torch.randn(B, S, A)
-    before = _peak_memory()
+    before = peak_memory(CPU)
     score(query, score.prepare(states)).sum().backward()
-    return before, _peak_memory()
-
-
-def _peak_memory() -> int:
-    """Of this process, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return before, peak_memory(CPU)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,16 @@
 
 from omegaconf import DictConfig
 
-from heed.cli import script
+from heed.cli import choices, script
 
 
 @script("compare")
 def main(composed: DictConfig) -> None:
-    """Composed configuration to `compare.md` and `compare.json`."""
-    from heed.app import compare
+    """Composed configuration to `compare.md`, `compare.json` and `compare.html`."""
+    from heed.compare import compare
     from heed.config import CompareConfig, typed
 
-    compare(typed(CompareConfig, composed))
+    compare(typed(CompareConfig, composed), choices(composed)["search"])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Word links: their format, the alignment error rate, and attention read as links."""
 
 import json
+import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import torch
 from making import make_model
 from tiny import ROOT, overrides, script
 
-from heed.evaluation.aligner import align_words, force_decode, measure, words_of
+from heed.evaluation.aligner import align_words, force_decode, measure, perplexity_of, words_of
 from heed.evaluation.alignment import load_alignments
 from heed.evaluation.links import Agreement, Gold, agreement, format_links, read_gold
 from heed.text import EOS, Tokenizer, Tokenizers
@@ -134,18 +136,41 @@ def test_forced_alignments_are_those_of_a_loop_of_steps():
     model = make_model("general", "luong").eval()
     sources, targets = ["5 7 11", "4 6 8 9 10", "", "13"], ["7 8 9 10 11 12", "5", "6", "4 4"]
     tokenizers = Tokenizers(Numbers(), Numbers())
-    found = force_decode([model], tokenizers, sources, targets, batch_tokens=14)
+    forced = force_decode([model], tokenizers, sources, targets, batch_tokens=14)
+    found = [pair.alignment for pair in forced]
     assert [matrix.shape for matrix in found] == [(7, 4), (2, 6), (0, 0), (3, 2)]
-    for source, target, matrix in zip(sources, targets, found, strict=True):
+    for source, target, (matrix, log_prob) in zip(sources, targets, forced, strict=True):
         if not source:
+            assert log_prob == 0
             continue
         src = torch.tensor([[*map(int, source.split()), EOS]])
         memory, state = model.encode(src, torch.tensor([src.size(1)]))
-        for token, row in zip([2, *map(int, target.split())], matrix, strict=True):
-            _, state, alignment = model.step(torch.tensor([[token]]), state, memory)
+        ids, total = [2, *map(int, target.split()), EOS], 0.0
+        for (token, following), row in zip(pairwise(ids), matrix, strict=True):
+            logits, state, alignment = model.step(torch.tensor([[token]]), state, memory)
             assert alignment[0, 0].tolist() == pytest.approx(row.tolist(), abs=1e-6)
-    both = force_decode([model, make_model("general", "luong", seed=2).eval()], tokenizers, sources, targets)
-    assert not np.allclose(both[0], found[0])
+            total += float(logits[0, 0].log_softmax(-1)[following])
+        assert log_prob == pytest.approx(total, rel=1e-5)
+    whole = sum(pair.log_prob for pair in forced)
+    assert perplexity_of(forced) == pytest.approx(math.exp(-whole / 12))  # 7 + 2 + 3 pieces, EOS counted
+    assert perplexity_of([]) is None
+
+    other = make_model("general", "luong", seed=2).eval()
+    line = ["5 7"], ["7"]
+    alone = [force_decode([one], tokenizers, *line)[0] for one in (model, other)]
+    (both,) = force_decode([model, other], tokenizers, *line)
+    assert both.alignment == pytest.approx((alone[0].alignment + alone[1].alignment) / 2, abs=1e-6)
+    # The mean of both models' probabilities, piece by piece.
+    pieces = [[math.exp(x) for x in _log_probs(one, [5, 7], [7])] for one in (model, other)]
+    expected = sum(math.log((p + q) / 2) for p, q in zip(*pieces, strict=True))
+    assert both.log_prob == pytest.approx(expected, rel=1e-5)
+
+
+def _log_probs(model, source: list[int], target: list[int]) -> list[float]:
+    """Of each piece of the target and EOS, by the whole model at once."""
+    src, following = torch.tensor([[*source, EOS]]), torch.tensor([[*target, EOS]])
+    readouts, _ = model(src, torch.tensor([src.size(1)]), torch.tensor([[2, *target]]))
+    return model.output(readouts).log_softmax(-1).gather(-1, following[..., None]).flatten().tolist()
 
 
 def test_align_writes_links_matrices_and_rates(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_run_directory_is_laid_out_as_documented(run: Path) -> None:
         "metrics.jsonl",
         "tensorboard",
         "tokenizer.model",
+        "training.json",
     ]
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
         "best.safetensors",

@@ -1,15 +1,30 @@
-"""Comparison of runs: grouping, means, paired tests, what the reader is warned of."""
+"""Comparison of runs: grouping, means, paired tests, what the reader is warned of, and many runs by one command."""
 
 import json
+import os
 import random
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tiny import overrides, script
+from tiny import ROOT, overrides, script
 
-from heed.evaluation.compare import Evaluated, differences, holm, mean_and_sd, systems_of, warn
+from heed.evaluation.comparison import (
+    Evaluated,
+    identical,
+    mean_and_sd,
+    refuse_different_measures,
+    systems_of,
+    warn,
+)
+from heed.evaluation.significance import Scored, differences, holm
+from heed.run import default_path
+from heed.sweep import jobs
 
 REFERENCES = [" ".join(random.Random(i).choices("abcdefgh", k=9)) for i in range(53)]
 
@@ -20,9 +35,13 @@ def noisy(rate: float, seed: int) -> list[str]:
     return [" ".join("x" if draw.random() < rate else w for w in line.split()) for line in REFERENCES]
 
 
-def evaluated(system: str, seed: int, hypotheses: list[str], bleu: float = 30.0) -> Evaluated:
-    scores = {key: {"score": bleu, "signature": f"{key} 13a"} for key in ("bleu", "chrf", "ter")}
-    return Evaluated(Path(system, f"seed{seed}"), system, seed, scores, hypotheses)
+def evaluated(system: str, seed: int, dropout: float = 0.1, **facts: object) -> Evaluated:
+    """A run without files."""
+    scores = {key: {"score": 30.0, "signature": f"{key} 13a"} for key in ("bleu", "chrf", "ter")}
+    config = {"score": {"_target_": system}, "model": {"dropout": dropout}}
+    return Evaluated(
+        Path(system, f"seed{seed}"), system, seed, config, dict(facts), [], scores, [], Path("unread")
+    )
 
 
 def test_holm_by_hand():
@@ -33,8 +52,9 @@ def test_holm_by_hand():
 
 
 def test_mean_and_sample_sd():
-    assert mean_and_sd([1.0, 2.0, 6.0]) == pytest.approx((3.0, 7**0.5))
-    assert mean_and_sd([5.0]) == (5.0, None)
+    assert mean_and_sd([1.0, 2.0, 6.0]) == pytest.approx({"mean": 3.0, "sd": 7**0.5})
+    assert mean_and_sd([5.0]) == {"mean": 5.0, "sd": None}
+    assert mean_and_sd([5.0, None]) == mean_and_sd([]) == {"mean": None, "sd": None}
 
 
 @pytest.mark.parametrize(("kind", "flag", "number"), [("bootstrap", "bs", 300), ("randomisation", "ar", 500)])
@@ -42,40 +62,24 @@ def test_p_values_are_those_of_the_sacrebleu_command_line(tmp_path, kind, flag, 
     texts = {"a": noisy(0.2, 1), "b": noisy(0.24, 2), "ref": REFERENCES}
     for name, lines in texts.items():
         (tmp_path / name).write_text("".join(line + "\n" for line in lines))
-    option = {"bs": "--paired-bs-n", "ar": "--paired-ar-n"}[flag]
-    command = [
-        sys.executable,
-        "-m",
-        "sacrebleu",
-        "ref",
-        "-i",
-        "a",
-        "b",
-        "-m",
-        "bleu",
-        f"--paired-{flag}",
-        option,
-    ]
-    done = subprocess.run([*command, str(number), "-f", "json"], cwd=tmp_path, capture_output=True, text=True)
+    command = [sys.executable, "-m", "sacrebleu", "ref", "-i", "a", "b", "-m", "bleu", f"--paired-{flag}"]
+    command += [{"bs": "--paired-bs-n", "ar": "--paired-ar-n"}[flag], str(number), "-f", "json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     expected = json.loads(done.stdout)[1]["BLEU"]["p_value"]
-    systems = {name: [evaluated(name, 1, texts[name])] for name in ("a", "b")}
+    systems = {name: {1: Scored(texts[name], 30.0)} for name in ("a", "b")}
     (found,) = differences(systems, REFERENCES, samples=300, trials=500)
     assert 0.001 < expected < 0.9
     assert getattr(found, kind) == pytest.approx(expected, abs=1e-4)
 
 
 def test_only_seeds_that_both_have_are_compared():
-    systems = systems_of(
-        [
-            evaluated("a", 1, noisy(0.1, 1), 40.0),
-            evaluated("a", 2, noisy(0.1, 2), 42.0),
-            evaluated("b", 2, noisy(0.3, 3), 30.0),
-            evaluated("b", 3, noisy(0.3, 4), 90.0),
-            evaluated("c", 9, noisy(0.3, 5), 10.0),
-            evaluated("d", 2, noisy(0.1, 2), 42.0),
-        ]
-    )
+    systems = {
+        "a": {1: Scored(noisy(0.1, 1), 40.0), 2: Scored(noisy(0.1, 2), 42.0)},
+        "b": {2: Scored(noisy(0.3, 3), 30.0), 3: Scored(noisy(0.3, 4), 90.0)},
+        "c": {9: Scored(noisy(0.3, 5), 10.0)},
+        "d": {2: Scored(noisy(0.1, 2), 42.0)},
+    }
     found = {one.systems: one for one in differences(systems, REFERENCES, samples=200, trials=200)}
     assert set(found) == {("a", "b"), ("a", "d"), ("b", "d")}
     assert found["a", "b"].seeds == [2] and found["a", "b"].bleu == pytest.approx(-12.0)
@@ -83,41 +87,141 @@ def test_only_seeds_that_both_have_are_compared():
     assert found["a", "d"].bootstrap == found["a", "d"].randomisation == 1.0  # the same translations
 
 
-def test_a_seed_twice_is_refused():
+def test_a_system_is_runs_that_differ_in_their_seed_alone():
+    runs = systems_of([evaluated("b", 2), evaluated("a", 1), evaluated("b", 1)])
+    assert {name: [run.seed for run in found] for name, found in runs.items()} == {"a": [1], "b": [1, 2]}
     with pytest.raises(ValueError, match="second run of a with seed 1"):
-        systems_of([evaluated("a", 1, []), evaluated("a", 1, [])])
+        systems_of([evaluated("a", 1), evaluated("a", 1)])
+    with pytest.raises(ValueError, match=r"a/seed2 and a/seed1 differ in more than the seed"):
+        systems_of([evaluated("a", 1), evaluated("a", 2, dropout=0.3)])
+
+
+def test_other_measures_are_refused():
+    runs = [evaluated("a", 1), evaluated("b", 1)]
+    refuse_different_measures(runs)
+    runs[1].scores["bleu"]["signature"] = "bleu none"
+    with pytest.raises(ValueError, match=r"BLEU of b/seed1 is bleu none, of a/seed1 bleu 13a"):
+        refuse_different_measures(runs)
 
 
 def test_the_reader_is_warned():
-    runs = {name: [evaluated(name, seed, []) for seed in (1, 2, 3)] for name in ("a", "b")}
-    configs = {
-        "a": {"score": {"_target_": "A"}, "model": {"dropout": 0.1}},
-        "b": {"score": {"_target_": "B", "dim": 3}, "model": {"dropout": 0.1}},
-    }
-    assert warn(configs, runs) == []
-    configs["b"]["model"] = {"dropout": 0.2}
-    runs["b"].pop()
-    runs["a"][0].scores["bleu"]["signature"] = "bleu none"
-    assert warn(configs, runs) == [
+    assert warn(systems_of([evaluated(name, seed) for name in "ab" for seed in (1, 2, 3)])) == []
+    runs = [evaluated("a", seed) for seed in (1, 2, 3)] + [evaluated("b", seed, 0.2) for seed in (1, 3)]
+    assert warn(systems_of(runs)) == [
         "b differs from a beyond its score, in model.dropout",
-        "BLEU was measured in different ways: bleu 13a; bleu none",
         "too few seeds for a claim about a score: less than 3 of b",
+        "b has no run of seed 2; pairs are of common seeds",
     ]
 
 
-def test_the_command_reports_on_runs_that_exist(tmp_path: Path) -> None:
-    trained = [*overrides(tmp_path), "training.max_epochs=1"]
-    for score in ("dot", "uniform"):
-        run = tmp_path / "runs" / score / "seed1"
-        assert script("train", *trained, f"score={score}", f"run={run}").returncode == 0
-    out = f"out={tmp_path / 'out'}"
-    done = script("compare", f"runs={tmp_path}/runs/*/*", out, "samples=100", "trials=100")
+def test_whether_runs_of_a_seed_began_alike():
+    def began(*facts: dict[str, Any]) -> bool | None:
+        return identical(systems_of([evaluated(f"{n}", 1, **one) for n, one in enumerate(facts)]), "batches")
+
+    assert began({"batches": "x"}, {"batches": "x"}) is True
+    assert began({"batches": "x"}, {"batches": "y"}) is False
+    assert began({"batches": "x"}, {}) is None
+    others = [evaluated("a", 1, batches="x"), evaluated("a", 2, batches="y"), evaluated("b", 2, batches="y")]
+    assert identical(systems_of(others), "batches") is True
+
+
+def test_jobs_are_all_combinations_the_first_key_outermost():
+    found = list(jobs(["seed=1,2", "decoder=luong", "score=dot,general", "+training.betas=[0.9,0.98]"]))
+    assert [job[0] + " " + job[2] for job in found] == [
+        "seed=1 score=dot",
+        "seed=1 score=general",
+        "seed=2 score=dot",
+        "seed=2 score=general",
+    ]
+    assert all(job[1] == "decoder=luong" for job in found)
+
+
+def test_a_directory_name_is_never_too_long():
+    many = [f"model.option{i}=12345" for i in range(30)]
+    paths = {default_path({"data": "d", "score": "dot"}, 1, many[:number]) for number in range(31)}
+    assert len(paths) == 31 and max(len(part) for path in paths for part in path.parts) < 120
+
+
+def sweep(directory: Path, *more: str) -> list[str]:
+    """Arguments of a multirun in which `dot` cannot be built: its decoder has another size than its encoder."""
+    return ["--multirun", "seed=1", "score=uniform,dot,bahdanau", *overrides(directory), *more]
+
+
+def test_many_runs_by_one_command(tmp_path: Path) -> None:
+    arguments = sweep(tmp_path, "model.decoder_dim=8", "training.max_epochs=1")
+    done = script("train", *arguments, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "error: " in done.stderr and "# run 3: seed=1 score=bahdanau" in done.stdout
+    (out,) = tmp_path.glob("runs/files/*/compare")
+    assert sorted(path.name for path in out.iterdir()) == [
+        "compare.html",
+        "compare.json",
+        "compare.md",
+        "curves.png",
+    ]
+    report = json.loads((out / "compare.json").read_text())
+    assert list(report["systems"]) == ["bahdanau", "uniform"] and len(report["differences"]) == 1
+    left_out, few = report["notes"]
+    assert re.fullmatch(r"left out, since its training has not finished: runs/.*/dot/seed1", left_out)
+    assert "too few seeds for a claim" in few
+    assert report["fairness"] == {
+        "same_batches": True,
+        "same_initial_weights": True,
+        "configurations": {
+            "score._target_": {"bahdanau": "heed.score.Bahdanau", "uniform": "heed.score.Uniform"},
+        },
+    }
+    one = report["systems"]["bahdanau"]
+    assert one["score_parameters"] == 8 * 8 + 10 * 8 + 8 and one["peak_memory"]["mean"] > 1e8
+    assert list(one["validation_bleu"]) == ["8"] and one["perplexity"]["mean"] > 1
+    assert (out / "compare.md").read_text().strip() in done.stdout
+
+    # The runs that are there, as they are; another evaluation of them is made.
+    pattern = f"runs={tmp_path}/runs/files/*/*/*"
+    done = script(
+        "compare", pattern, "samples=100", "trials=100", "split=val", "search=greedy", f"out={out}2"
+    )
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "out" / "compare.json").read_text())
-    assert list(found["systems"]) == ["dot", "uniform"] and len(found["differences"]) == 1
-    assert "too few seeds for a claim" in found["warnings"][0] and len(found["warnings"]) == 1
-    assert (tmp_path / "out" / "compare.md").read_text().strip() in done.stdout
-    done = script("compare", f"runs={tmp_path}/runs/*/*", out, "split=val")
-    assert done.returncode == 2 and "val-beam is not there yet: make evaluate RUN=" in done.stderr
-    done = script("compare", f"runs={tmp_path}/absent/*", out)
+    assert json.loads((tmp_path / f"{out}2" / "compare.json").read_text())["title"] == "val, search greedy"
+    done = script("compare", f"runs={tmp_path}/absent/*")
     assert done.returncode == 2 and "no run directory is named by" in done.stderr
+
+
+@pytest.mark.slow
+def test_interrupted_anywhere_it_ends_with_the_same_report(tmp_path: Path) -> None:
+    reports = []
+    arguments = ["seed=1,2", "score=dot,uniform", *overrides(tmp_path), "training.save_every=1"]
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--multirun", *arguments]
+    for name, waits in (("whole", []), ("broken", [6, 11, 4, 9, 14])):
+        (tmp_path / name).mkdir()
+        for wait in waits:
+            started = subprocess.Popen(
+                command, cwd=tmp_path / name, start_new_session=True, stdout=subprocess.DEVNULL
+            )
+            time.sleep(wait)
+            os.killpg(started.pid, signal.SIGINT if wait % 2 else signal.SIGTERM)
+            assert started.wait(timeout=120) != 0
+        done = subprocess.run(command, cwd=tmp_path / name, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        (file,) = (tmp_path / name).glob("runs/files/*/compare/compare.json")
+        report = json.loads(file.read_text())
+        for one in report["systems"].values():
+            for measured in ("training_tokens_per_second", "sentences_per_second", "peak_memory"):
+                assert one.pop(measured)["mean"] > 0
+        reports.append(report)
+    assert reports[0] == reports[1]
+
+
+def test_different_test_sentences_are_refused(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        arguments = [*overrides(tmp_path), "training.max_epochs=1", f"run={tmp_path / name / 'seed1'}"]
+        if name == "two":
+            lines = (tmp_path / "corpus" / "test.en").read_text().replace("MUH", "MEH")
+            (tmp_path / "corpus2").mkdir()
+            for file in (tmp_path / "corpus").iterdir():
+                (tmp_path / "corpus2" / file.name).write_bytes(file.read_bytes())
+            (tmp_path / "corpus2" / "test.en").write_text(lines)
+            arguments.append(f"data.source={tmp_path / 'corpus2'}")
+        assert script("train", *arguments).returncode == 0
+    done = script("compare", f"runs={tmp_path}/*/seed1")
+    assert done.returncode == 2 and "have other test sentences (test): compare them apart" in done.stderr

@@ -23,6 +23,7 @@ from heed.evaluation.alignment import diagnostics, load_alignments, normalized_e
 from heed.evaluation.heatmap import alignment_figure, figure_image, save_png, terminal_heatmap
 from heed.evaluation.links import Agreement
 from heed.evaluation.metrics import bleu, bleu_by_length, score_corpus, sentence_bleu
+from heed.evaluation.page import load_sentences
 from heed.evaluation.report import escape, write_evaluation
 
 ATTACK = (
@@ -390,6 +391,7 @@ def evaluate(directory: Path, num_lines: int = 31, **changes) -> dict:
         "translations": [[translate(*pair)] for pair in zip(hypotheses, sources, strict=True)],
         "bootstrap": 29,
         "seconds": 2.5,
+        "perplexity": 7.25,
         "info": {"title": "grammar, test", "command": "make evaluate RUN=x\n", "search": {"beam": 5}},
     }
     return write_evaluation(directory, **(options | changes))
@@ -402,8 +404,10 @@ def test_the_report_holds_all_that_was_promised(tmp_path):
         "alignments",
         "alignments.npz",
         "hypotheses.txt",
+        "page.html",
         "report.md",
         "scores.json",
+        "sentences.jsonl",
     ]
     assert [path.name for path in directory.parent.iterdir()] == ["test-beam"]
 
@@ -415,7 +419,16 @@ def test_the_report_holds_all_that_was_promised(tmp_path):
     assert scores["sentences_per_second"] == pytest.approx(31 / 2.5)
     assert scores["info"]["search"] == {"beam": 5}
 
+    sources, references, shown = load_sentences(directory / "sentences.jsonl")
+    assert len(sources) == len(references) == len(shown) == 31
+    assert [one.words[:-1] for one in shown if one.words] == [
+        line.split()
+        for line in (directory / "hypotheses.txt").read_text(encoding="utf-8").split("\n")
+        if line
+    ]
+
     text = (directory / "report.md").read_text(encoding="utf-8")
+    assert "| perplexity for each piece | 7.25 | – | lower |" in text
     headings = re.findall("^#+ .*", text, flags=re.M)
     assert headings == [
         "# Evaluation: grammar, test",

@@ -5,12 +5,10 @@ that mistakes are told and corpora prepared without it.
 """
 
 import json
-import os
 import shlex
 import sys
 import time
 from dataclasses import asdict
-from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +18,6 @@ from heed.cli import CONFIGS
 from heed.component import build_corpus, build_tokenizer_settings, component
 from heed.config import (
     AlignConfig,
-    CompareConfig,
     EvaluateConfig,
     PrepareConfig,
     TrainConfig,
@@ -31,12 +28,10 @@ from heed.data.prepare import Prepared
 from heed.data.prepare import prepare as prepare_corpus
 from heed.data.reading import read_aligned
 from heed.files import write
-from heed.run import Run, relevant
+from heed.run import Run
 from heed.text.pair import Tokenizers
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from heed.evaluation.links import Gold
     from heed.model import Seq2Seq
     from heed.search.translator import Translator
@@ -57,8 +52,8 @@ def train(config: TrainConfig, path: str | Path) -> None:
     run = Run(path)
     run.check(config)
 
-    from heed.build import build_model, build_trainer
-    from heed.device import keep_freed_memory, pick_device
+    from heed.build import build_model, build_trainer, num_parameters
+    from heed.device import keep_freed_memory, peak_memory, pick_device
 
     pick_device(config.device)
     build_model(config, (8, 8), joint)  # parts that do not fit are told before the corpus is prepared
@@ -73,6 +68,7 @@ def train(config: TrainConfig, path: str | Path) -> None:
         trainer.monitor.close()
         print(f"interrupted at step {trainer.step:,} and saved; the same command goes on from there")
         sys.exit(130)
+    run.record(finished=True, **({} if was_finished else {"peak_memory": peak_memory(trainer.device)}))
     print(f"trained {trainer.step:,} steps; {time.perf_counter() - start:.0f} s since the last start")
     evaluation = EvaluateConfig(str(run.path), "best", split, config.search, config.metrics, config.device)
     directory = run.path / "eval" / f"{split}-{config.names['search']}"
@@ -97,7 +93,7 @@ def earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None:
 
 def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
     """Translates a split, writes `eval/<split>-<search>/` into the (first) run, prints and returns `scores.json`."""
-    from heed.evaluation.aligner import OFFSETS, align_words, force_decode, measure
+    from heed.evaluation.aligner import OFFSETS, align_words, force_decode, measure, perplexity_of
     from heed.evaluation.report import write_evaluation
     from heed.linear import unchanging_weights
 
@@ -112,17 +108,15 @@ def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
     with unchanging_weights():
         translations = translator.translate(sources, progress=sys.stderr.isatty())
     seconds = time.perf_counter() - start
+    forced = force_decode(
+        translator.models, translator.tokenizers, sources, references, translator.device, translator.autocast
+    )
     agreements = None
     if gold := sure(corpus.alignments(split)):
-        pieces = force_decode(
-            translator.models,
-            translator.tokenizers,
-            sources,
-            references,
-            translator.device,
-            translator.autocast,
+        alignments = [pair.alignment for pair in forced]
+        agreements = measure(
+            align_words(translator.tokenizers, sources, references, alignments, OFFSETS), gold
         )
-        agreements = measure(align_words(translator.tokenizers, sources, references, pieces, OFFSETS), gold)
     scores = write_evaluation(
         directory,
         sources=sources,
@@ -130,6 +124,7 @@ def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
         translations=translations,
         **asdict(config.metrics.over(trained.metrics)),
         seconds=seconds,
+        perplexity=perplexity_of(forced),
         agreements=agreements,
         info={
             "title": f"{split} by {', '.join(paths)}",
@@ -163,10 +158,10 @@ def align(config: AlignConfig) -> dict[int, dict[str, float]]:
     if gold is not None and len(gold) != len(pairs):
         raise ValueError(f"{config.gold}: gold links for {len(gold)} pairs, but there are {len(pairs)}")
     sources, targets = map(list, zip(*pairs, strict=True))
-    pieces = force_decode(
+    forced = force_decode(
         models, tokenizers, sources, targets, device, precision, progress=sys.stderr.isatty()
     )
-    aligned = align_words(tokenizers, sources, targets, pieces, OFFSETS)
+    aligned = align_words(tokenizers, sources, targets, [pair.alignment for pair in forced], OFFSETS)
     found = {offset: one._asdict() for offset, one in measure(aligned, gold).items()} if gold else {}
     directory = Path(as_list(config.run)[0]) / "align" / name
     directory.mkdir(parents=True, exist_ok=True)
@@ -183,62 +178,6 @@ def align(config: AlignConfig) -> dict[int, dict[str, float]]:
             print(f"offset {offset:+d}  " + "  ".join(f"{name} {value:.2%}" for name, value in one.items()))
     print(f"links: {directory / 'links.txt'}")
     return found
-
-
-def compare(config: CompareConfig) -> dict[str, Any]:
-    """Reports on finished runs in `config.out`: means over seeds, and all pairs of systems by two paired tests."""
-    from heed.evaluation.compare import Evaluated, differences, systems_of, warn, write_comparison
-
-    patterns = (
-        [str(one) for one in config.runs] if isinstance(config.runs, list) else str(config.runs).split()
-    )
-    paths = sorted({path for pattern in patterns for path in glob(pattern) if Run(path).config_file.exists()})
-    if not paths:
-        raise ValueError(
-            f"no run directory is named by {' '.join(patterns)}: give directories that hold a config.yaml"
-        )
-    runs: list[Evaluated] = []
-    configs: dict[str, dict[str, Any]] = {}
-    for path in paths:
-        trained = Run(path).config()
-        corpus = build_corpus(trained.data)
-        directory = Path(path) / "eval" / f"{resolve_split(corpus, config.split)}-{config.search}"
-        if not (directory / "scores.json").exists():
-            raise ValueError(f"{directory} is not there yet: make evaluate RUN={path}")
-        scores = json.loads((directory / "scores.json").read_text(encoding="utf-8"))
-        hypotheses = (directory / "hypotheses.txt").read_text(encoding="utf-8").split("\n")[:-1]
-        system = (
-            Path(path).parent.as_posix()
-            if Path(path).name == f"seed{trained.seed}"
-            else Path(path).as_posix()
-        )
-        runs.append(Evaluated(Path(path), system, trained.seed, scores, hypotheses))
-        plain = relevant(trained)
-        del plain["seed"]
-        if configs.setdefault(system, plain) != plain:
-            raise ValueError(
-                f"{path} and another run of {system} differ in more than the seed: compare them apart"
-            )
-    shared = os.path.commonpath([str(Path(system).parent) for system in configs])
-    for run in runs:
-        run.system = os.path.relpath(run.system, shared)
-    configs = {os.path.relpath(system, shared): plain for system, plain in configs.items()}
-    systems = systems_of(runs)
-    references = [target for _, target in corpus.pairs(resolve_split(corpus, config.split))]
-    for run in runs:
-        if (
-            len(run.hypotheses) != len(references)
-            or run.scores["bleu"]["ref_len"] != scores["bleu"]["ref_len"]
-        ):
-            raise ValueError(f"{run.path} was evaluated on other references than {path}: compare them apart")
-    tokenize, lowercase = trained.metrics.tokenize or "13a", bool(trained.metrics.lowercase)
-    protocol: dict[str, Any] = {"tokenize": tokenize, "lowercase": lowercase}
-    found = differences(systems, references, samples=config.samples, trials=config.trials, **protocol)
-    title = f"{config.split}, search={config.search}"
-    summary = write_comparison(Path(config.out), systems, found, warn(configs, systems), title)
-    print((Path(config.out) / "compare.md").read_text(encoding="utf-8"))
-    print(f"report: {Path(config.out) / 'compare.md'}")
-    return summary
 
 
 def sure(links: list[list[tuple[int, int]]] | None) -> "list[Gold] | None":
@@ -355,11 +294,6 @@ def hparams(config: TrainConfig) -> dict[str, Any]:
     }
     plain = {key: value for key, value in flat.items() if isinstance(value, bool | int | float | str)}
     return {**config.names, "seed": config.seed, **plain}
-
-
-def num_parameters(module: "nn.Module") -> int:
-    """How many numbers it learns; shared ones count once."""
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 def list_scores() -> None:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -123,7 +124,33 @@ def build_trainer(config: TrainConfig, prepared: Prepared, run: Run) -> Trainer:
         precision,
     )
     batches = Batches(prepared.pairs("train"), budget, config.seed)
+    if not any(run.checkpoints.glob("*.pt")):
+        run.record(
+            finished=False, **facts(model, batches, (prepared.directory / "prepare.json").read_bytes())
+        )
     return Trainer(model, batches, validator, config.training, run, config.seed, device, precision)
+
+
+def facts(model: Seq2Seq, batches: Batches, corpus: bytes) -> dict[str, Any]:
+    """What a comparison wants to be the same in all runs, as digests, and the numbers of parameters."""
+    weights, order = hashlib.sha256(), hashlib.sha256(corpus)
+    score = set(model.decoder.attention.score.parameters())
+    for name, parameter in model.named_parameters():
+        if parameter not in score:
+            weights.update(name.encode() + parameter.detach().numpy().tobytes())
+    for indices in batches.plan(0):
+        order.update(indices.tobytes() + b"/")
+    return {
+        "score_parameters": num_parameters(model.decoder.attention.score),
+        "parameters": num_parameters(model),
+        "initial_weights": weights.hexdigest(),  # of all but the score
+        "batches": order.hexdigest(),  # of the first epoch, and of the corpus
+    }
+
+
+def num_parameters(module: nn.Module) -> int:
+    """How many numbers it learns; shared ones count once."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 def load_run(path: str | Path, checkpoint: str) -> tuple[Seq2Seq, Tokenizers, TrainConfig]:

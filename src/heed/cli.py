@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,12 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
     return decorate
 
 
-def choices(config: DictConfig) -> dict[str, str]:
-    """The name of the YAML that each group of the configuration came from; a score without one goes by its class."""
-    chosen = HydraConfig.get().runtime.choices
+def choices(config: DictConfig, chosen: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """The name of the YAML that each group of the configuration came from; a score without one goes by its class.
+
+    `chosen`: Hydra's own record of that; by default that of the job that is running.
+    """
+    chosen = HydraConfig.get().runtime.choices if chosen is None else chosen
     names = {group: str(name) for group, name in chosen.items() if not group.startswith("hydra/") and name}
     if "score" in config and "score" not in names:
         names["score"] = str(config.score.get("_target_")).rpartition(".")[2].lower()

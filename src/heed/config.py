@@ -210,10 +210,11 @@ class CompareConfig:
 
     runs: Any  # run directories, or patterns of them
     split: str
-    search: str
+    search: SearchSettings
+    device: str
     samples: int
     trials: int
-    out: str
+    out: str | None
 
     def __post_init__(self) -> None:
         """Checks the values."""

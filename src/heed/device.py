@@ -1,6 +1,7 @@
 """What the machine offers: device, precision, allocator."""
 
 import ctypes
+import resource
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -50,3 +51,10 @@ def keep_freed_memory() -> None:
             trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD in malloc.h
             libc.mallopt(mmap_threshold, 1 << 30)
             libc.mallopt(trim_threshold, (1 << 31) - 1)
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most that this process has had so far, in bytes: of tensors on a GPU, else of all its memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,5 +1,7 @@
 """The run directory: all that evaluation needs, and nothing that executes."""
 
+import hashlib
+import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -12,6 +14,8 @@ from omegaconf import OmegaConf
 from heed.config import TrainConfig, typed
 from heed.files import write
 
+LONGEST_NAME = 100  # characters
+
 
 class Run:
     """A directory `runs/<data>/<experiment>/<score>/seed<k>/`, laid out as in docs/run-directory.md."""
@@ -22,6 +26,7 @@ class Run:
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
         self.metrics_file = self.path / "metrics.jsonl"
+        self.facts_file = self.path / "training.json"
 
     def check(self, config: TrainConfig) -> None:
         """`ValueError`, naming the keys, where the directory holds a run of another configuration."""
@@ -53,6 +58,15 @@ class Run:
         for name, file in files.items():
             write(self.path / name, partial(shutil.copyfile, file))
         write(self.config_file, partial(OmegaConf.save, OmegaConf.create(_plain(config))))
+
+    def facts(self) -> dict[str, Any]:
+        """What training recorded about itself for comparisons; nothing in a run that is older than such records."""
+        return json.loads(self.facts_file.read_text(encoding="utf-8")) if self.facts_file.exists() else {}
+
+    def record(self, **facts: Any) -> None:
+        """Adds to `facts`."""
+        content = json.dumps(self.facts() | facts, indent=2) + "\n"
+        write(self.facts_file, lambda path: path.write_text(content, encoding="utf-8"))
 
     def config(self) -> TrainConfig:
         """The configuration that the run was made with. `ValueError` where there is none."""
@@ -95,4 +109,8 @@ def default_path(names: dict[str, str], seed: int, overrides: Sequence[str]) -> 
     parts = [recipe if recipe != data else "", names.get("decoder", "decoder")]
     learned = r"(model|training(?!\.compile=)|tokenizer|subwords|decoder|score)\.|(model|training|tokenizer)="
     parts += sorted(override.replace("/", "_") for override in overrides if re.match(learned, override))
-    return Path("runs") / data / "-".join(filter(None, parts)) / names["score"] / f"seed{seed}"
+    experiment = "-".join(filter(None, parts))
+    if len(experiment) > LONGEST_NAME:  # a file system takes no name of more than 255 bytes
+        digest = hashlib.sha256(experiment.encode()).hexdigest()[:8]
+        experiment = f"{experiment[:LONGEST_NAME]}-{digest}"
+    return Path("runs") / data / experiment / names["score"] / f"seed{seed}"

@@ -3,21 +3,32 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from math import log
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from heed.evaluation.links import Agreement, Gold, Links, agreement
+from heed.evaluation.metrics import perplexity
 from heed.model import Seq2Seq
 from heed.text import BOS, EOS, PAD, Tokenizers
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 OFFSETS = (-1, 0, 1)
 SPACE = "▁"  # what begins the first piece of a word
+
+
+class Forced(NamedTuple):
+    """One sentence pair that the model was made to say."""
+
+    alignment: Float[np.ndarray, "T S"]  # between pieces, EOS with both; 0 × 0 where a side is empty
+    log_prob: float  # of all T pieces of the target, natural logarithm
 
 
 class Aligned(NamedTuple):
@@ -36,16 +47,16 @@ def force_decode(
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     batch_tokens: int = 2048,
     progress: bool = False,
-) -> list[Float[np.ndarray, "T S"]]:
-    """The alignment of each pair's pieces, EOS with both, given the target; of several models the mean.
+) -> list[Forced]:
+    """Alignment and probability of each pair's pieces, given the target; of several models the means of both.
 
-    Row t is the attention with which piece t was foretold. A pair with an empty side has none: 0 × 0.
+    Row t is the attention with which piece t was foretold.
     """
     encoded = [
         [torch.tensor([*ids, EOS]) for ids in tokenizer.encode_batch(lines)]
         for tokenizer, lines in ((tokenizers.src, sources), (tokenizers.tgt, targets))
     ]
-    found: list[Any] = [np.zeros((0, 0), np.float32) for _ in sources]
+    found = [Forced(np.zeros((0, 0), np.float32), 0.0) for _ in sources]
     pairs = [i for i in range(len(sources)) if len(encoded[0][i]) > 1 and len(encoded[1][i]) > 1]
     longest = [max(len(side[i]) for side in encoded) for i in range(len(sources))]
     pairs.sort(key=lambda i: -longest[i])
@@ -61,12 +72,31 @@ def force_decode(
             )
             tgt_in = torch.cat([tgt.new_full((len(batch), 1), BOS), tgt[:, :-1]], 1).to(device)
             lengths = torch.tensor([len(encoded[0][i]) for i in batch])
-            alignment = torch.stack([model(src.to(device), lengths, tgt_in)[1].float() for model in models])
-            for i, matrix in zip(batch, alignment.mean(0).cpu().numpy(), strict=True):
-                found[i] = matrix[: len(encoded[1][i]), : len(encoded[0][i])]
+            told = [_foretell(model, src.to(device), lengths, tgt_in, tgt.to(device)) for model in models]
+            alignments, log_probs = (torch.stack(one) for one in zip(*told, strict=True))
+            # Of probabilities, not of their logarithms: an ensemble's word has the mean of what the models give it.
+            log_prob = ((log_probs.logsumexp(0) - log(len(models))) * (tgt != PAD).to(device)).sum(1)
+            rows = zip(batch, alignments.mean(0).cpu().numpy(), log_prob.tolist(), strict=True)
+            for i, matrix, total in rows:
+                found[i] = Forced(matrix[: len(encoded[1][i]), : len(encoded[0][i])], total)
             start += len(batch)
             bar.update(len(batch))
     return found
+
+
+def _foretell(
+    model: Seq2Seq, src: Tensor, lengths: Tensor, tgt_in: Tensor, tgt: Tensor
+) -> tuple[Float[Tensor, "B T S"], Float[Tensor, "B T"]]:
+    """Alignment, and the log-probability of each piece."""
+    readouts, alignment = model(src, lengths, tgt_in)
+    log_probs = F.cross_entropy(model.output(readouts).float().transpose(1, 2), tgt, reduction="none")
+    return alignment.float(), -log_probs
+
+
+def perplexity_of(forced: Sequence[Forced]) -> float | None:
+    """For each piece of the targets, EOS with them; None where there is none. Depends on what the pieces are."""
+    tokens = sum(len(pair.alignment) for pair in forced)
+    return perplexity(-sum(pair.log_prob for pair in forced) / tokens) if tokens else None
 
 
 def align_words(
@@ -111,7 +141,7 @@ def align_words(
         }
         aligned.append(Aligned(of_words[0][:, :num_src], links))
     if lost:
-        log.warning(
+        logger.warning(
             "%d of %d pairs got no links: their pieces do not show where words begin", lost, len(sources)
         )
     return aligned

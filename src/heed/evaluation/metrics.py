@@ -8,11 +8,13 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import exp
 from typing import Any
 
 from sacrebleu.metrics import BLEU, CHRF, TER
 
 LENGTH_EDGES = (5, 10, 15, 20, 30, 50)
+MAX_EXPONENT = 700.0  # exp of more overflows
 
 
 def score_corpus(
@@ -165,3 +167,8 @@ def sacrebleu_seed(seed: int) -> Iterator[None]:
             del os.environ["SACREBLEU_SEED"]
         else:
             os.environ["SACREBLEU_SEED"] = before
+
+
+def perplexity(nll: float) -> float:
+    """exp of the mean negative log-likelihood per token, bounded so that it stays a number."""
+    return exp(min(nll, MAX_EXPONENT))

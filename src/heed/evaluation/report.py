@@ -11,12 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from heed.evaluation.alignment import normalized_entropy, save_alignments
 from heed.evaluation.heatmap import alignment_figure, printable, save_png
 from heed.evaluation.links import Agreement
 from heed.evaluation.metrics import bleu_by_length, score_corpus, sentence_bleu
+from heed.evaluation.page import Shown, Table, merge_words, save_sentences, write_page
 
 if TYPE_CHECKING:
     from heed.search.translator import Translation
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 NUM_EXAMPLES = 5  # of the best, of the worst, and at random
 NUM_HEATMAPS = 6
 MARKUP = re.compile(r"[\\`*{}\[\]<>|~$&]|:(?=\S)|(?<![^\W_])_|_(?![^\W_])")  # but not the _ of `a_b`
+METRICS = {"bleu": ("BLEU", "higher"), "chrf": ("chrF2", "higher"), "ter": ("TER", "lower")}
+METRIC_HEAD = ["metric", "value", "95 % interval", "better"]
 PACKAGES = ("heed", "torch", "sacrebleu", "sentencepiece", "numpy")
 
 
@@ -37,20 +41,22 @@ def write_evaluation(
     lowercase: bool = False,
     bootstrap: int = 1000,
     seconds: float,
+    perplexity: float | None = None,
     agreements: dict[int, Agreement] | None = None,
     info: dict[str, Any],
 ) -> dict[str, Any]:
     """Scores the translations and writes all about them into `directory`, in place of an earlier evaluation.
 
-    `translations` holds the n best of each line, the best first; `seconds` is what the search took; `agreements`, by
-    offset, is how the references' alignment agrees with gold links, where there are any. Of `info`, `title` heads the
-    report, `command` is quoted, and the rest (data, split, search, batch, …) is listed. Returns what stands in
-    `scores.json`. Raises a `ValueError` where the counts of lines differ.
+    `translations` holds the n best of each line, the best first; `seconds` is what the search took; `perplexity` is of
+    the references, for each of their pieces; `agreements`, by offset, is how the references' alignment agrees with gold
+    links, where there are any. Of `info`, `title` heads the report, `command` is quoted, and the rest (data, split,
+    search, batch, …) is listed. Returns what stands in `scores.json`. Raises a `ValueError` where the counts of lines
+    differ.
 
     The files are `hypotheses.txt`, `n_best.tsv` (where n > 1), `scores.json`, `alignments.npz` (see
-    `load_alignments`), `report.md` and `alignments/*.png`. They are made in a directory beside it that takes
-    its place when complete: `directory` never holds half an evaluation. A kill at the very moment of the swap
-    leaves the earlier one as `.<name>.old`, from where the next call takes it back.
+    `load_alignments`), `page.html` with its data in `sentences.jsonl`, `report.md` and `alignments/*.png`. They are
+    made in a directory beside it that takes its place when complete: `directory` never holds half an evaluation. A kill
+    at the very moment of the swap leaves the earlier one as `.<name>.old`, from where the next call takes it back.
     """
     if not len(sources) == len(references) == len(translations):
         raise ValueError(
@@ -64,6 +70,7 @@ def write_evaluation(
     scores: dict[str, Any] = {
         **score_corpus(hypotheses, references, bootstrap=bootstrap, **protocol),
         "bleu_by_length": bleu_by_length(sources, hypotheses, references, **protocol),
+        "perplexity": perplexity,
         "sentences": len(sources),
         "tokens": num_tokens,
         "seconds": seconds,
@@ -91,6 +98,7 @@ def write_evaluation(
             _write(new / "n_best.tsv", _n_best_table(translations))
         _write(new / "scores.json", json.dumps(scores, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
         save_alignments(new / "alignments.npz", [translation.alignment for translation in best])
+        _write_page(new, scores, references, best, line_bleu)
         pictures = _heatmaps(new, examples, best)
         blocks = [
             _head(scores),
@@ -133,28 +141,57 @@ def _heatmaps(
     return paths
 
 
-def _head(scores: dict[str, Any]) -> str:
-    """Title, what was evaluated, the three metrics, BLEU by length, speed."""
-    bleu, info = scores["bleu"], scores["info"]
-    metrics = [
-        [label, f"{scores[key]['score']:.2f}", _interval(scores[key]), better]
-        for label, key, better in (
-            ("BLEU", "bleu", "higher"),
-            ("chrF2", "chrf", "higher"),
-            ("TER", "ter", "lower"),
+def _write_page(
+    directory: Path,
+    scores: dict[str, Any],
+    references: Sequence[str],
+    best: "Sequence[Translation]",
+    line_bleu: Sequence[float],
+) -> None:
+    """All sentences with their alignments between words, as a page and as data."""
+    source_words, shown = [], []
+    for translation, bleu in zip(best, line_bleu, strict=True):
+        words, of_source, weights = merge_words(
+            translation.pieces, translation.src_pieces, np.asarray(translation.alignment)
         )
-    ]
-    signatures = "\n".join(
-        f"- {label}: `{scores[key]['signature']}`"
-        for label, key in (("BLEU", "bleu"), ("chrF2", "chrf"), ("TER", "ter"))
+        source_words.append(of_source)
+        shown.append(Shown(words, weights, bleu))
+    save_sentences(directory / "sentences.jsonl", source_words, references, shown)
+    info = scores["info"]
+    metrics = Table(
+        "Metrics", METRIC_HEAD, _metrics(scores), "; ".join(scores[key]["signature"] for key in METRICS)
     )
-    settings = [[escape(key), escape(value)] for key, value in _flat(info) if key not in ("title", "command")]
+    write_page(
+        directory / "page.html",
+        title=str(info.get("title", "translation")),
+        source_words=source_words,
+        references=references,
+        systems={str(info.get("trained", {}).get("score", "translation")): shown},
+        tables=[metrics],
+    )
+
+
+def _metrics(scores: dict[str, Any]) -> list[list[str]]:
+    rows = [
+        [label, f"{scores[key]['score']:.2f}", _interval(scores[key]), better]
+        for key, (label, better) in METRICS.items()
+    ]
+    if scores["perplexity"] is not None:
+        rows.append(["perplexity for each piece", f"{scores['perplexity']:.2f}", "–", "lower"])
+    return rows
+
+
+def _head(scores: dict[str, Any]) -> str:
+    """Title, what was evaluated, the metrics, BLEU by length, speed."""
+    bleu, info = scores["bleu"], scores["info"]
+    signatures = "\n".join(f"- {label}: `{scores[key]['signature']}`" for key, (label, _) in METRICS.items())
+    settings = [[escape(key), escape(value)] for key, value in flat(info) if key not in ("title", "command")]
     ratio = f"{bleu['hyp_len'] / bleu['ref_len']:.3f}" if bleu["ref_len"] else "–"
     blocks = [
         f"# Evaluation: {escape(info.get('title', 'translation'))}",
         *(["## What was evaluated", table(["", ""], settings)] if settings else []),
         "## Metrics",
-        table(["metric", "value", "95 % interval", "better"], metrics),
+        table(METRIC_HEAD, _metrics(scores)),
         f"Signatures:\n\n{signatures}",
         table(
             ["BLEU in detail", ""],
@@ -182,6 +219,7 @@ def _head(scores: dict[str, Any]) -> str:
         ),
         *(_agreement(scores["agreement_by_offset"]) if scores["agreement_by_offset"] else []),
         "## Examples",
+        "[page.html](page.html) shows all sentences with their alignments. "
         "In a heat map a row is a target token and a column a source token; white is weight 0, dark blue 1.",
     ]
     return "\n\n".join(blocks)
@@ -255,11 +293,11 @@ def _lines(text: object) -> list[str]:
     return [printable(line) for line in str(text).split("\n")]
 
 
-def _flat(nested: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flat(nested: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """`{"search": {"beam": 5}}` as `[("search.beam", 5)]`."""
     found: list[tuple[str, Any]] = []
     for key, value in nested.items():
-        found += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+        found += flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
     return found
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from heed import fast
 from heed.config import TrainingSettings
 from heed.data.batches import Batch, Batches
+from heed.evaluation.metrics import perplexity
 from heed.model import Seq2Seq
 from heed.run import Run
 from heed.text import PAD
@@ -24,7 +25,7 @@ from heed.training.checkpoint import load_state, save_state, save_weights
 from heed.training.loss import cross_entropy
 from heed.training.monitor import Monitor
 from heed.training.optimization import Schedule, make_average, make_optimizer
-from heed.training.validation import Validator, perplexity
+from heed.training.validation import Validator
 
 log = logging.getLogger(__name__)
 

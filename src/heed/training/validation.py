@@ -3,26 +3,18 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from math import exp
 
 import torch
 
 from heed.data.batches import Batches
 from heed.evaluation.alignment import diagnostics, normalized_entropy
-from heed.evaluation.metrics import bleu
+from heed.evaluation.metrics import bleu, perplexity
 from heed.model import Seq2Seq
 from heed.search.beam import SearchSettings
 from heed.search.translator import Translation, Translator
 from heed.text import PAD
 from heed.text.pair import Tokenizers
 from heed.training.loss import cross_entropy
-
-MAX_EXPONENT = 700.0  # exp of more overflows
-
-
-def perplexity(nll: float) -> float:
-    """exp of the mean negative log-likelihood per token, bounded so that it stays a number."""
-    return exp(min(nll, MAX_EXPONENT))
 
 
 class Validator:

@@ -1,0 +1,101 @@
+"""Comparing runs: what `scripts/compare.py` and the end of a multirun do."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from heed.app import about, earlier, evaluate, resolve_split
+from heed.component import build_corpus
+from heed.config import CompareConfig, EvaluateConfig, MetricSettings
+from heed.run import Run
+
+
+def compare(config: CompareConfig, search_name: str) -> dict[str, Any]:
+    """Reports on the runs that `config.runs` names, directories or patterns; returns what stands in `compare.json`."""
+    patterns = config.runs if isinstance(config.runs, list) else str(config.runs).split()
+    found = {path for pattern in patterns for path in glob(str(pattern)) if Run(path).config_file.exists()}
+    if not found:
+        raise ValueError(
+            f"no run directory is named by {' '.join(map(str, patterns))}: give directories that hold a config.yaml"
+        )
+    return compare_runs(sorted(found), config, search_name)
+
+
+def compare_runs(paths: Sequence[str], config: CompareConfig, search_name: str) -> dict[str, Any]:
+    """The same of these directories; those whose training has not finished are left out, which the report says.
+
+    An evaluation that is not there, or was made in another way, is made. `ValueError` where none has finished, and
+    where test sentences or measures are not the same.
+    """
+    from heed.evaluation.comparison import (
+        Evaluated,
+        refuse_different_measures,
+        summarise,
+        systems_of,
+        warn,
+        write_comparison,
+    )
+    from heed.evaluation.significance import Scored, differences
+
+    finished, notes = [], []
+    for path in paths:
+        if Run(path).config_file.exists() and Run(path).facts().get("finished", True):
+            finished.append(path)
+        else:
+            notes.append(f"left out, since its training has not finished: {path}")
+    if not finished:
+        raise ValueError("nothing to compare; " + "; ".join(notes))
+
+    systems = {
+        path: Path(path).parent if Path(path).name == f"seed{Run(path).config().seed}" else Path(path)
+        for path in finished
+    }
+    shared = os.path.commonpath([system.parent for system in systems.values()])
+    texts: dict[str, list[tuple[str, str]]] = {}  # by what the corpus is made of
+    runs = []
+    for path in finished:
+        trained = Run(path).config()
+        corpus = build_corpus(trained.data)
+        split = resolve_split(corpus, config.split)
+        key = json.dumps([trained.data, split], sort_keys=True)
+        if key not in texts:
+            texts[key] = list(corpus.pairs(split))
+        first = next(iter(texts.values()))
+        if texts[key] != first:
+            raise ValueError(
+                f"{path} and {finished[0]} have other test sentences ({split}): compare them apart"
+            )
+        evaluation = EvaluateConfig(
+            path, "best", split, config.search, MetricSettings(None, None, None), config.device
+        )
+        directory = Path(path) / "eval" / f"{split}-{search_name}"
+        if not earlier(directory, about(evaluation, trained)) or not (directory / "sentences.jsonl").exists():
+            evaluate(evaluation, search_name)
+        runs.append(Evaluated.load(Run(path), directory, os.path.relpath(systems[path], shared)))
+    refuse_different_measures(runs)
+    by_name = systems_of(runs)
+    references = [target for _, target in first]
+    protocol = asdict(trained.metrics)
+    del protocol["bootstrap"]
+    found = differences(
+        {
+            name: {run.seed: Scored(run.hypotheses, run.scores["bleu"]["score"]) for run in of_system}
+            for name, of_system in by_name.items()
+        },
+        references,
+        samples=config.samples,
+        trials=config.trials,
+        progress=sys.stderr.isatty(),
+        **protocol,
+    )
+    summary = summarise(f"{split}, search {search_name}", by_name, found, [*notes, *warn(by_name)])
+    out = Path(config.out or os.path.join(shared, "compare"))
+    write_comparison(out, summary, by_name, references)
+    print((out / "compare.md").read_text(encoding="utf-8"))
+    print(f"report: {out / 'compare.md'}\npage:   {out / 'compare.html'}")
+    return summary

@@ -1,0 +1,90 @@
+"""Which differences between systems are more than chance: sacrebleu's paired tests over all pairs, corrected."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import mean
+
+from sacrebleu.significance import PairedTest
+from tqdm import tqdm
+
+from heed.evaluation.metrics import make_bleu, sacrebleu_seed
+
+
+@dataclass
+class Scored:
+    """What one run made of the test sentences."""
+
+    hypotheses: Sequence[str]
+    bleu: float
+
+
+@dataclass
+class Difference:
+    """Of two systems, over the seeds that both have; p-values of BLEU, corrected for the number of pairs."""
+
+    systems: tuple[str, str]
+    seeds: list[int]
+    bleu: float  # the second's mean less the first's
+    bootstrap: float  # paired bootstrap resampling (Koehn 2004)
+    randomisation: float  # approximate randomisation (Riezler & Maxwell 2005)
+
+
+def differences(
+    systems: Mapping[str, Mapping[int, Scored]],
+    references: Sequence[str],
+    *,
+    tokenize: str = "13a",
+    lowercase: bool = False,
+    samples: int = 1000,
+    trials: int = 10_000,
+    seed: int = 12345,
+    progress: bool = False,
+) -> list[Difference]:
+    """All pairs of systems (name to seed to run) with a seed in common, on the translations of all common seeds."""
+    found, p_values = [], []
+    pairs = list(combinations(systems, 2))
+    for pair in tqdm(pairs, unit="pair", desc="paired tests", disable=not progress):
+        sides = [systems[name] for name in pair]
+        seeds = sorted(sides[0].keys() & sides[1].keys())
+        if not seeds:
+            continue
+        texts = [[line for s in seeds for line in side[s].hypotheses] for side in sides]
+        p = [
+            _p_value(texts, list(references) * len(seeds), kind, number, tokenize, lowercase, seed)
+            for kind, number in (("bs", samples), ("ar", trials))
+        ]
+        bleus = [mean(side[s].bleu for s in seeds) for side in sides]
+        found.append(Difference(pair, seeds, bleus[1] - bleus[0], *p))
+        p_values.append(p)
+    for number, name in enumerate(("bootstrap", "randomisation")):
+        for one, corrected in zip(found, holm([p[number] for p in p_values]), strict=True):
+            setattr(one, name, corrected)
+    return found
+
+
+def _p_value(
+    texts: list[list[str]],
+    references: list[str],
+    kind: str,
+    number: int,
+    tokenize: str,
+    lowercase: bool,
+    seed: int,
+) -> float:
+    if texts[0] == texts[1]:
+        return 1.0
+    named: list[tuple[str, Sequence[str]]] = [("first", texts[0]), ("second", texts[1])]
+    metrics = {"BLEU": make_bleu(tokenize, lowercase)}
+    with sacrebleu_seed(seed):
+        test = PairedTest(named, metrics, [references], test_type=kind, n_samples=number)
+        return float(test()[1]["BLEU"][1].p_value)  # type: ignore[union-attr, arg-type]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number m (Holm 1979): the i-th smallest, from 0, times m - i; rising, at most 1."""
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = largest
+    return corrected
