@@ -109,10 +109,19 @@ def test_words_sum_over_source_pieces_and_average_over_target_pieces():
     )
     (pair,) = align_words(tokenizers, ["ab c"], ["d ef"], [weights], (-1, 0, 1))
     assert pair.weights == pytest.approx(np.array([[0.6, 0.4], [0.2, 0.15]]))
-    # at 0 EOS has most of ef's weight; at +1, d looks where e does, ef where f and EOS do; at -1, d looks nowhere
-    assert pair.links == {0: {(0, 0)}, 1: {(1, 1)}, -1: {(0, 1)}}
-    rates = measure([pair], [Gold({(0, 0)}, {(0, 0)})])
+    # at 0 EOS has most of ef's weight; at +1, d looks where e does, ef where f and EOS do; at -1, d looks nowhere;
+    # the source word that is left over goes where it has the most
+    assert pair.links == {0: {(0, 0), (1, 0)}, 1: {(1, 1), (0, 1)}, -1: {(0, 1), (1, 1)}}
+    gold = {(0, 0), (1, 0)}
+    rates = measure([pair], [Gold(gold, gold)])
     assert rates[0].aer == 0 and rates[1].aer == 1
+
+
+def test_a_source_word_that_is_left_over_is_linked_if_it_has_enough():
+    tokenizers = Tokenizers(Spelled(), Spelled())
+    weights = np.array([[0.9, 0.06, 0.04, 0.0], [0.95, 0.05, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]], np.float32)
+    (pair,) = align_words(tokenizers, ["a b c"], ["d e"], [weights], (0,))
+    assert pair.links == {0: {(0, 0), (0, 1), (1, 0)}}, "b has 6 % of d; c has 4 %, too little"
 
 
 def test_a_pair_without_words_and_one_that_cannot_be_told_have_no_links(caplog):
@@ -149,7 +158,7 @@ def test_forced_alignments_are_those_of_a_loop_of_steps():
         for (token, following), row in zip(pairwise(ids), matrix, strict=True):
             logits, state, alignment = model.step(torch.tensor([[token]]), state, memory)
             assert alignment[0, 0].tolist() == pytest.approx(row.tolist(), abs=1e-6)
-            total += float(logits[0, 0].log_softmax(-1)[following])
+            total += logits[0, 0].log_softmax(-1)[following].item()
         assert log_prob == pytest.approx(total, rel=1e-5)
     whole = sum(pair.log_prob for pair in forced)
     assert perplexity_of(forced) == pytest.approx(math.exp(-whole / 12))  # 7 + 2 + 3 pieces, EOS counted
@@ -202,3 +211,17 @@ def test_align_writes_links_matrices_and_rates(tmp_path: Path) -> None:
     assert done.returncode == 2 and "gold links for 2 pairs, but there are 1" in done.stderr
     done = script("align", f"run={run}", files[0])
     assert done.returncode == 2 and "source and target go together" in done.stderr
+
+
+@pytest.mark.slow
+def test_additive_attention_finds_the_gold_links_and_a_control_does_not(tmp_path: Path) -> None:
+    aer = {}
+    for score in ("bahdanau", "uniform"):
+        run = tmp_path / score
+        done = script("train", f"score={score}", f"run={run}", f"data_dir={tmp_path}", timeout=1200)
+        assert done.returncode == 0, done.stderr
+        scores = json.loads((run / "eval" / "test-beam" / "scores.json").read_text())
+        aer[score] = {offset: one["aer"] for offset, one in scores["agreement_by_offset"].items()}
+    print(aer)
+    assert aer["bahdanau"]["+0"] <= 0.10 < 0.40 < aer["uniform"]["+0"]
+    assert aer["bahdanau"]["+0"] < min(aer["bahdanau"]["-1"], aer["bahdanau"]["+1"])

@@ -293,9 +293,9 @@ def test_an_override_of_what_is_learned_gets_its_own_directory() -> None:
         "runs/grammar/luong/dot/seed2"
     )
     chars = default_path(names, 1, ["tokenizer=char", "subwords.vocab_size=500"])
-    assert chars == Path("runs/grammar/luong-subwords.vocab_size=500-tokenizer=char/dot/seed1")
+    assert chars == Path("runs/grammar/luong-subwords.vocab_size_500-tokenizer_char/dot/seed1")
     own = default_path(names | {"experiment": "deep"}, 1, ["training.max_epochs=5", "model.cell=lstm"])
-    assert own == Path("runs/grammar/deep-luong-model.cell=lstm-training.max_epochs=5/dot/seed1")
+    assert own == Path("runs/grammar/deep-luong-model.cell_lstm-training.max_epochs_5/dot/seed1")
 
 
 def test_not_a_run_directory(tmp_path: Path) -> None:

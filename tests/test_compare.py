@@ -108,7 +108,7 @@ def test_the_reader_is_warned():
     assert warn(systems_of([evaluated(name, seed) for name in "ab" for seed in (1, 2, 3)])) == []
     runs = [evaluated("a", seed) for seed in (1, 2, 3)] + [evaluated("b", seed, 0.2) for seed in (1, 3)]
     assert warn(systems_of(runs)) == [
-        "b differs from a beyond its score, in model.dropout",
+        "the systems differ beyond their scores, in model.dropout: the table below says how",
         "too few seeds for a claim about a score: less than 3 of b",
         "b has no run of seed 2; pairs are of common seeds",
     ]
@@ -182,7 +182,10 @@ def test_many_runs_by_one_command(tmp_path: Path) -> None:
         "compare", pattern, "samples=100", "trials=100", "split=val", "search=greedy", f"out={out}2"
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / f"{out}2" / "compare.json").read_text())["title"] == "val, search greedy"
+    assert (
+        json.loads((tmp_path / f"{out}2" / "compare.json").read_text())["title"]
+        == "bahdanau, uniform on val of files, greedy search"
+    )
     done = script("compare", f"runs={tmp_path}/absent/*")
     assert done.returncode == 2 and "no run directory is named by" in done.stderr
 

@@ -70,6 +70,6 @@ def script(name: str, *arguments: str, **options: object) -> subprocess.Complete
         encoding="utf-8",
         cwd=options.pop("cwd", ROOT),
         env={**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})},
-        timeout=300,
+        timeout=options.pop("timeout", 300),
         **options,
     )

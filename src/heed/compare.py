@@ -93,7 +93,10 @@ def compare_runs(paths: Sequence[str], config: CompareConfig, search_name: str) 
         progress=sys.stderr.isatty(),
         **protocol,
     )
-    summary = summarise(f"{split}, search {search_name}", by_name, found, [*notes, *warn(by_name)])
+    title = (
+        f"{', '.join(by_name)} on {split} of {trained.names.get('data', 'a corpus')}, {search_name} search"
+    )
+    summary = summarise(title, by_name, found, [*notes, *warn(by_name)])
     out = Path(config.out or os.path.join(shared, "compare"))
     write_comparison(out, summary, by_name, references)
     print((out / "compare.md").read_text(encoding="utf-8"))

@@ -108,7 +108,10 @@ def default_path(names: dict[str, str], seed: int, overrides: Sequence[str]) -> 
     data, recipe = names.get("data", "data"), names.get("experiment", "")
     parts = [recipe if recipe != data else "", names.get("decoder", "decoder")]
     learned = r"(model|training(?!\.compile=)|tokenizer|subwords|decoder|score)\.|(model|training|tokenizer)="
-    parts += sorted(override.replace("/", "_") for override in overrides if re.match(learned, override))
+    # Without what a shell or Hydra takes for its own: the directory has to be named in commands.
+    parts += sorted(
+        re.sub(r"[^\w.+-]+", "_", override) for override in overrides if re.match(learned, override)
+    )
     experiment = "-".join(filter(None, parts))
     if len(experiment) > LONGEST_NAME:  # a file system takes no name of more than 255 bytes
         digest = hashlib.sha256(experiment.encode()).hexdigest()[:8]

@@ -21,6 +21,7 @@ from heed.text import BOS, EOS, PAD, Tokenizers
 
 logger = logging.getLogger(__name__)
 OFFSETS = (-1, 0, 1)
+ENOUGH = 0.05  # weight for a link of a source word that is no target word's first choice
 SPACE = "▁"  # what begins the first piece of a word
 
 
@@ -109,8 +110,10 @@ def align_words(
     """Alignments of pieces as alignments of words.
 
     A target word gives a source word what its pieces gave the other's, on average. It is linked with the source
-    word that it gave most, or with none if EOS got more (so `none`, whose weights are 0, links nothing). At offset
-    o, piece t is taken to have looked where piece t + o did: recurrent attention is known to be late or early
+    word that it gave most, or with none if EOS got more (so `none`, whose weights are 0, links nothing). A source word
+    that is left over (`the` of `in the`, where the target has `im`) is linked with the target word that gave it most,
+    if that was `ENOUGH`: the union of what either side would choose (Och & Ney 2003, on symmetrisation). At offset o,
+    piece t is taken to have looked where piece t + o did: recurrent attention is known to be late or early
     by one. Lines whose pieces do not show their words get no links, with a warning that counts them.
     """
     aligned, lost = [], 0
@@ -131,20 +134,26 @@ def align_words(
         spread[tgt_words, np.arange(len(tgt_words))] = 1
         spread /= spread.sum(1, keepdims=True)
         of_words = {offset: spread @ _shifted(alignment, offset) @ gather for offset in {0, *offsets}}
-        links = {
-            offset: {
-                (int(best), word)
-                for word, best in enumerate(of_words[offset].argmax(1))
-                if best < num_src and of_words[offset][word, best] > 0
-            }
-            for offset in offsets
-        }
+        links = {offset: _links(of_words[offset]) for offset in offsets}
         aligned.append(Aligned(of_words[0][:, :num_src], links))
     if lost:
         logger.warning(
             "%d of %d pairs got no links: their pieces do not show where words begin", lost, len(sources)
         )
     return aligned
+
+
+def _links(weights: Float[np.ndarray, "T S+1"]) -> Links:
+    """From what each target word gave each source word, and EOS in the last column."""
+    num_src = weights.shape[1] - 1
+    links = {
+        (int(best), word)
+        for word, best in enumerate(weights.argmax(1))
+        if best < num_src and weights[word, best] > 0
+    }
+    left_over = set(range(num_src)) - {src for src, _ in links}
+    best = weights.argmax(0)
+    return links | {(src, int(best[src])) for src in left_over if weights[best[src], src] >= ENOUGH}
 
 
 def _shifted(alignment: Float[np.ndarray, "T S"], offset: int) -> Float[np.ndarray, "t S"]:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -15,7 +14,7 @@ from heed.evaluation.page import Chart, Shown, Table, load_sentences, write_page
 from heed.evaluation.report import escape, flat, table
 from heed.evaluation.significance import Difference
 from heed.files import write
-from heed.run import Run, differing, relevant
+from heed.run import Run, relevant
 
 METRICS = {"bleu": "BLEU", "chrf": "chrF2", "ter": "TER"}
 ENOUGH_SEEDS = 3
@@ -97,11 +96,11 @@ def refuse_different_measures(runs: Sequence[Evaluated]) -> None:
 def warn(systems: Mapping[str, Sequence[Evaluated]]) -> list[str]:
     """What a reader must know: where configurations differ beyond score and seed, and where seeds are too few."""
     warnings = []
-    for first, second in combinations(systems, 2):
-        pairs = differing(systems[first][0].config, systems[second][0].config)
-        others = [key for key, *_ in pairs if key.split(".")[0] != "score"]
-        if others:
-            warnings.append(f"{second} differs from {first} beyond its score, in {', '.join(others)}")
+    others = [key for key in configurations(systems) if not key.startswith("score.")]
+    if others:
+        warnings.append(
+            f"the systems differ beyond their scores, in {', '.join(others)}: the table below says how"
+        )
     few = [name for name, runs in systems.items() if len(runs) < ENOUGH_SEEDS]
     if few:
         warnings.append(
@@ -114,6 +113,17 @@ def warn(systems: Mapping[str, Sequence[Evaluated]]) -> list[str]:
                 f"{name} has no run of seed {', '.join(map(str, sorted(missing)))}; pairs are of common seeds"
             )
     return warnings
+
+
+def configurations(systems: Mapping[str, Sequence[Evaluated]]) -> dict[str, dict[str, Any]]:
+    """The keys in which systems differ, with what each has; None where it has no such key."""
+    configs = {name: dict(flat(runs[0].config)) for name, runs in systems.items()}
+    keys = dict.fromkeys(key for config in configs.values() for key in config)
+    return {
+        key: {name: config.get(key) for name, config in configs.items()}
+        for key in keys
+        if len({repr(config.get(key)) for config in configs.values()}) > 1
+    }
 
 
 def identical(systems: Mapping[str, Sequence[Evaluated]], fact: str) -> bool | None:
@@ -142,8 +152,6 @@ def summarise(
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """All that the report says, as plain values."""
-    configs = {name: dict(flat(runs[0].config)) for name, runs in systems.items()}
-    keys = dict.fromkeys(key for config in configs.values() for key in config)
     return {
         "title": title,
         "notes": list(notes),
@@ -152,11 +160,7 @@ def summarise(
         "fairness": {
             "same_batches": identical(systems, "batches"),
             "same_initial_weights": identical(systems, "initial_weights"),
-            "configurations": {
-                key: {name: config.get(key) for name, config in configs.items()}
-                for key in keys
-                if len({repr(config.get(key)) for config in configs.values()}) > 1
-            },
+            "configurations": configurations(systems),
         },
         "signatures": {key: next(iter(systems.values()))[0].scores[key]["signature"] for key in METRICS},
     }
@@ -274,6 +278,7 @@ def tables(summary: dict[str, Any]) -> list[Table]:
         [key, *("–" if value is None else str(value) for value in values.values())]
         for key, values in fairness["configurations"].items()
     ]
+    signatures = [[METRICS[key], signature] for key, signature in summary["signatures"].items()]
     return [
         Table(
             "Quality",
@@ -304,6 +309,7 @@ def tables(summary: dict[str, Any]) -> list[Table]:
             "Speeds are of when each run was made, on whatever else the machine did then.",
         ),
         Table("What differs in the configurations", ["key", *systems], keys, "Seeds aside."),
+        Table("Signatures", ["metric", "signature"], signatures),
     ]  # fmt: skip
 
 
@@ -351,13 +357,9 @@ def _markdown(summary: dict[str, Any]) -> str:
     for one in tables(summary):
         if one.rows:
             rows = [list(map(escape, row)) for row in one.rows]
-            blocks += [f"## {one.title}", table(list(map(escape, one.head)), rows), escape(one.note)]
-    blocks += [
-        "## Curves",
-        "![Learning curves, and BLEU by source length](curves.png)",
-        "## Signatures",
-        "\n".join(f"- {METRICS[key]}: `{signature}`" for key, signature in summary["signatures"].items()),
-    ]
+            blocks += [f"## {one.title}", table(list(map(escape, one.head)), rows)]
+            blocks += [escape(one.note)] if one.note else []
+    blocks += ["## Curves", "![Learning curves, and BLEU by source length](curves.png)"]
     return "\n\n".join(blocks) + "\n"
 
 

@@ -71,11 +71,16 @@ def beam_search(
             next_log_probs.masked_fill_((at_limit[:, None, None] & goes_on).to(device), -math.inf)
 
         totals = next_log_probs.add_(log_probs[..., None]).flatten(1)  # B (N·V)
-        top, index = _topk(totals, min(2 * width, totals.shape[1]))
-        order = (index % vocabulary == EOS).byte().argsort(dim=1, stable=True)  # those that end come last
-        top, index = top.take_along_dim(order, 1), index.take_along_dim(order, 1)
-        ids, parents = index % vocabulary, index // vocabulary
-        finished = top.where((ids == EOS) & (order < width), -math.inf)
+        if width == 1:  # the best one either ends, and with it the sentence, or goes on
+            top, ids = totals.max(1, keepdim=True)
+            parents = torch.zeros_like(ids)
+            finished = top.where(ids == EOS, -math.inf)
+        else:
+            top, index = _topk(totals, min(2 * width, totals.shape[1]))
+            order = (index % vocabulary == EOS).byte().argsort(dim=1, stable=True)  # those that end come last
+            top, index = top.take_along_dim(order, 1), index.take_along_dim(order, 1)
+            ids, parents = index % vocabulary, index // vocabulary
+            finished = top.where((ids == EOS) & (order < width), -math.inf)
         steps.append(_Step(rows, ids, parents, finished, alignment))
 
         num_finished += finished.isfinite().sum(1)
