@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_run_directory_is_laid_out_as_documented(run: Path) -> None:
     assert sorted(path.name for path in run.iterdir()) == [
+        ".lock",
         "checkpoints",
         "config.yaml",
         "corpus.json",
@@ -302,3 +305,20 @@ def test_not_a_run_directory(tmp_path: Path) -> None:
     done = script("evaluate", f"run={tmp_path}")
     assert done.returncode == 2
     assert "is not a run directory: it has no config.yaml" in done.stderr
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
+    run, arguments = tmp_path / "run", [*overrides(tmp_path), "training.save_every=1"]
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *arguments, f"run={run}"]
+    for stop in (signal.SIGKILL, signal.SIGTERM):  # neither leaves a lock behind
+        first = subprocess.Popen([*command, "training.max_epochs=10000"], stdout=subprocess.DEVNULL)
+        while f"process {first.pid} " not in ((run / ".lock").read_text() if run.exists() else ""):
+            assert first.poll() is None
+            time.sleep(0.1)
+        before = (run / "config.yaml").read_bytes() if stop == signal.SIGTERM else None
+        second = script("train", *arguments, f"run={run}", "training.max_epochs=10000", "device=cpu")
+        assert second.returncode == 2
+        assert f"{run} is being written by process {first.pid} on " in second.stderr
+        assert before is None or (run / "config.yaml").read_bytes() == before
+        first.send_signal(stop)
+        first.wait(timeout=60)

@@ -203,7 +203,7 @@ def test_interrupted_anywhere_it_ends_with_the_same_report(tmp_path: Path) -> No
             )
             time.sleep(wait)
             os.killpg(started.pid, signal.SIGINT if wait % 2 else signal.SIGTERM)
-            assert started.wait(timeout=120) != 0
+            started.wait(timeout=120)  # with 0 if it was through already
         done = subprocess.run(command, cwd=tmp_path / name, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
         (file,) = (tmp_path / name).glob("runs/files/*/compare/compare.json")

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,6 +31,7 @@ from heed.data.download import ATTEMPTS, CHUNK, download
 from heed.data.prepare import prepare
 from heed.data.reading import decode_lines, read_aligned, read_lines
 from heed.data.store import StoreWriter, TokenStore
+from heed.files import locked
 from heed.text.tokenizer import Tokenizer, TokenizerSettings
 
 ROOT = Path(__file__).parents[1]
@@ -543,7 +546,7 @@ def test_prepare_again_builds_nothing_and_changes_make_it_anew(
     ]
     write(tmp_path / "moved" / "val.en", "Here\n")
     others.append(prepare(moved, LetterSettings(), root, 9).directory)
-    assert len({first, *others}) == 7 == len(list(root.iterdir()))
+    assert len({first, *others}) == 7 == len(list(root.glob("[!.]*")))
 
 
 def test_a_tokenizer_per_side_learns_from_its_side(tmp_path: Path) -> None:
@@ -565,12 +568,12 @@ def test_bad_text_is_found_before_any_work_and_leaves_nothing(tmp_path: Path) ->
     ):
         with pytest.raises(ValueError, match=message):
             prepare(small(tmp_path / "raw", **bad), Untrained(), root, 9)
-        assert list(root.iterdir()) == []
+        assert list(root.glob("[!.]*")) == []
     with pytest.raises(ValueError, match="all 2 training pairs dropped: 0 empty and 2 longer than 1 pieces"):
         prepare(small(tmp_path / "raw"), LetterSettings(), root, 1)
     with pytest.raises(AssertionError, match="asked to train"):
         prepare(small(tmp_path / "raw"), Untrained(), root, 9)
-    assert list(root.iterdir()) == []
+    assert [path.name for path in root.iterdir()] == [".lock"]
     with pytest.raises(ValueError, match="max_length is 0"):
         prepare(small(tmp_path / "raw"), LetterSettings(), root, 0)
 
@@ -600,17 +603,20 @@ def test_gold_alignments_are_kept(tmp_path: Path) -> None:
     assert (prepared.directory / "val.align").read_text() == "0-0 1-1\n\n0-0 0-1 1-2\n"
 
 
-def test_a_faster_run_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    build = heed.data.prepare._build
-
-    def slow(*args: Any) -> None:
-        build(*args)
-        monkeypatch.setattr(heed.data.prepare, "_build", build)
-        prepare(Aligned("de", "en"), LetterSettings(), tmp_path, 9)  # another run, in between
-
-    monkeypatch.setattr(heed.data.prepare, "_build", slow)
-    prepared = prepare(Aligned("de", "en"), LetterSettings(), tmp_path, 9)
-    assert list(tmp_path.iterdir()) == [prepared.directory]
+def test_of_two_that_prepare_one_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    expected = prepare(Aligned("de", "en"), LetterSettings(), tmp_path / "alone", 9).directory
+    made = tmp_path / "data" / expected.name
+    others = ThreadPoolExecutor()
+    with locked(tmp_path / "data" / ".lock"):
+        waiting = others.submit(prepare, Aligned("de", "en"), LetterSettings(), tmp_path / "data", 9)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.3)
+        assert f"waiting for process {os.getpid()}" in caplog.text
+        shutil.copytree(expected, made)  # the other one makes it
+        (made / "sign").touch()
+    waiting.result()
+    assert (made / "sign").exists(), "it is taken as it is"
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {made.name, ".lock"}
 
 
 # Configuration

@@ -409,7 +409,7 @@ def test_the_report_holds_all_that_was_promised(tmp_path):
         "scores.json",
         "sentences.jsonl",
     ]
-    assert [path.name for path in directory.parent.iterdir()] == ["test-beam"]
+    assert sorted(path.name for path in directory.parent.iterdir()) == [".lock", "test-beam"]
 
     def refuse(constant):
         raise AssertionError(constant)
@@ -551,7 +551,7 @@ def test_a_new_evaluation_replaces_the_earlier_one_whole(tmp_path, monkeypatch):
             patch.setattr(report, step, interrupt)
             with pytest.raises(KeyboardInterrupt):
                 evaluate(directory, info={"title": "third"})
-        assert [path.name for path in tmp_path.iterdir()] == ["e"]
+        assert sorted([path.name for path in tmp_path.iterdir()]) == [".lock", "e"]
         assert "second" in (directory / "report.md").read_text(encoding="utf-8")
 
 
@@ -581,5 +581,5 @@ def test_killed_in_the_swap_one_evaluation_is_left_whole(tmp_path, renames, left
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     report._beside(directory)  # what the next evaluation does first
-    assert [path.name for path in tmp_path.iterdir()] == ["e"]
+    assert sorted([path.name for path in tmp_path.iterdir()]) == [".lock", "e"]
     assert (directory / "report.md").read_text() == left

@@ -27,7 +27,7 @@ from heed.data.corpus import Corpus
 from heed.data.prepare import Prepared
 from heed.data.prepare import prepare as prepare_corpus
 from heed.data.reading import read_aligned
-from heed.files import write
+from heed.files import locked, write
 from heed.run import Run
 from heed.text.pair import Tokenizers
 
@@ -52,12 +52,20 @@ def train(config: TrainConfig, path: str | Path) -> None:
     run = Run(path)
     run.check(config)
 
-    from heed.build import build_model, build_trainer, num_parameters
-    from heed.device import keep_freed_memory, peak_memory, pick_device
+    from heed.build import build_model
+    from heed.device import pick_device
 
     pick_device(config.device)
     build_model(config, (8, 8), joint)  # parts that do not fit are told before the corpus is prepared
     prepared = prepare(config)
+    with locked(run.path / ".lock"):
+        _train(config, run, prepared, split)
+
+
+def _train(config: TrainConfig, run: Run, prepared: Prepared, split: str) -> None:
+    from heed.build import build_trainer, num_parameters
+    from heed.device import keep_freed_memory, peak_memory
+
     run.claim(config, prepared.directory)
     keep_freed_memory()
     trainer = build_trainer(config, prepared, run)

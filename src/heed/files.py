@@ -1,8 +1,14 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and by one process at a time."""
 
+import fcntl
+import logging
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 def write(path: Path, save: Callable[[Path], object]) -> None:
@@ -28,3 +34,30 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
     directory = os.open(path.parent, os.O_RDONLY)
     os.fsync(directory)
     os.close(directory)
+
+
+@contextmanager
+def locked(path: Path, wait: bool = False) -> Iterator[None]:
+    """Within it, no other process holds the lock file `path`. However its owner ends, the system takes the lock back.
+
+    Where another one holds it: waits, or raises `ValueError` that names the owner.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(
+        path, "a+", encoding="utf-8"
+    ) as file:  # never removed: another process may have it open already
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            if not wait:
+                raise ValueError(
+                    f"{path.parent} is being written by {owner}: let it end, or stop it ({path})"
+                ) from None
+            log.warning("%s: waiting for %s", path, owner)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield

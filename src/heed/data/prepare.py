@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from heed.data.corpus import Corpus
 from heed.data.store import EncodedPairs, StoreWriter, TokenStore
+from heed.files import locked
 from heed.text.pair import Tokenizers, load_pair, train_pair
 from heed.text.tokenizer import TokenizerSettings
 
@@ -92,17 +93,20 @@ def prepare(corpus: Corpus, settings: TokenizerSettings, root: Path, max_length:
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()[:12]
     final = root / f"{type(corpus).__name__.lower()}-{corpus.src}-{corpus.tgt}-{key}"
     if not final.is_dir():
-        root.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=root, prefix=".preparing-", ignore_cleanup_errors=True) as temporary:
-            building = Path(temporary) / final.name
-            building.mkdir()
-            _build(corpus, settings, max_length, recipe, building)
-            try:
-                os.rename(building, final)
-            except OSError:  # another run was faster
-                if not final.is_dir():
-                    raise
+        with locked(root / ".lock", wait=True):
+            if not final.is_dir():  # still: another process may have made it meanwhile
+                _make(corpus, settings, max_length, recipe, final)
     return Prepared(final, settings)
+
+
+def _make(
+    corpus: Corpus, settings: TokenizerSettings, max_length: int, recipe: dict[str, Any], final: Path
+) -> None:
+    with TemporaryDirectory(dir=final.parent, prefix=".preparing-", ignore_cleanup_errors=True) as temporary:
+        building = Path(temporary) / final.name
+        building.mkdir()
+        _build(corpus, settings, max_length, recipe, building)
+        os.rename(building, final)
 
 
 def _build(

@@ -19,6 +19,7 @@ from heed.evaluation.heatmap import alignment_figure, printable, save_png
 from heed.evaluation.links import Agreement
 from heed.evaluation.metrics import bleu_by_length, score_corpus, sentence_bleu
 from heed.evaluation.page import Shown, Table, merge_words, save_sentences, write_page
+from heed.files import locked
 
 if TYPE_CHECKING:
     from heed.search.translator import Translation
@@ -90,29 +91,32 @@ def write_evaluation(
     line_bleu = sentence_bleu(hypotheses, references, **protocol)
     examples = _examples(line_bleu, [len(translation.src_pieces) for translation in best])
 
-    new, old = _beside(directory)
-    try:
-        (new / "alignments").mkdir(parents=True)
-        _write(new / "hypotheses.txt", "".join(line + "\n" for line in hypotheses))
-        if any(len(n_best) > 1 for n_best in translations):
-            _write(new / "n_best.tsv", _n_best_table(translations))
-        _write(new / "scores.json", json.dumps(scores, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
-        save_alignments(new / "alignments.npz", [translation.alignment for translation in best])
-        _write_page(new, scores, references, best, line_bleu)
-        pictures = _heatmaps(new, examples, best)
-        blocks = [
-            _head(scores),
-            *(
-                _example_block(title, lines, sources, references, hypotheses, line_bleu, pictures)
-                for title, lines in examples.items()
-                if lines
-            ),
-            _foot(scores),
-        ]
-        _write(new / "report.md", "\n\n".join(blocks) + "\n")
-        _swap(new, directory, old)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+    with locked(directory.parent / ".lock", wait=True):
+        new, old = _beside(directory)
+        try:
+            (new / "alignments").mkdir(parents=True)
+            _write(new / "hypotheses.txt", "".join(line + "\n" for line in hypotheses))
+            if any(len(n_best) > 1 for n_best in translations):
+                _write(new / "n_best.tsv", _n_best_table(translations))
+            _write(
+                new / "scores.json", json.dumps(scores, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+            )
+            save_alignments(new / "alignments.npz", [translation.alignment for translation in best])
+            _write_page(new, scores, references, best, line_bleu)
+            pictures = _heatmaps(new, examples, best)
+            blocks = [
+                _head(scores),
+                *(
+                    _example_block(title, lines, sources, references, hypotheses, line_bleu, pictures)
+                    for title, lines in examples.items()
+                    if lines
+                ),
+                _foot(scores),
+            ]
+            _write(new / "report.md", "\n\n".join(blocks) + "\n")
+            _swap(new, directory, old)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
     return scores
 
 
