@@ -14,6 +14,7 @@ from tiny import ROOT
 from heed.build import build_model
 from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import EvaluateConfig, TrainConfig, TranslateConfig, train_config, typed
+from heed.sweep import jobs
 
 SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "translate": TranslateConfig}
 MAKES = (
@@ -65,7 +66,8 @@ def test_command_exists_and_its_configuration_composes(page: str, command: str, 
                 "mine" in word.lower() or "config" in word for word in overrides
             )  # the example has its own test
             if name in SCHEMAS and not mine and "--help" not in overrides:
-                compose_and_type(name, overrides)
+                for job in jobs([word for word in overrides if word != "--multirun"]):
+                    compose_and_type(name, job)
 
 
 def compose_and_type(name: str, overrides: list[str]) -> None:
