@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tiny import ROOT, overrides, script
 
+from heed.compare import short
 from heed.evaluation.comparison import (
     Evaluated,
     identical,
@@ -73,6 +74,17 @@ def test_p_values_are_those_of_the_sacrebleu_command_line(tmp_path, kind, flag, 
     assert getattr(found, kind) == pytest.approx(expected, abs=1e-4)
 
 
+def test_seeds_do_not_count_as_sentences():
+    """The same translations again, as further seeds, leave the p-values as they are."""
+    texts = {"a": noisy(0.2, 1), "b": noisy(0.24, 2)}
+    for_seeds = []
+    for number in (1, 3):
+        systems = {name: dict.fromkeys(range(number), Scored(lines, 30.0)) for name, lines in texts.items()}
+        for_seeds += differences(systems, REFERENCES, samples=300, trials=500)
+    assert for_seeds[0].bootstrap == for_seeds[1].bootstrap
+    assert for_seeds[0].randomisation == for_seeds[1].randomisation
+
+
 def test_only_seeds_that_both_have_are_compared():
     systems = {
         "a": {1: Scored(noisy(0.1, 1), 40.0), 2: Scored(noisy(0.1, 2), 42.0)},
@@ -94,6 +106,21 @@ def test_a_system_is_runs_that_differ_in_their_seed_alone():
         systems_of([evaluated("a", 1), evaluated("a", 1)])
     with pytest.raises(ValueError, match=r"a/seed2 and a/seed1 differ in more than the seed"):
         systems_of([evaluated("a", 1), evaluated("a", 2, dropout=0.3)])
+
+
+def test_names_are_short_and_different():
+    assert short({"1": "quick-luong/dot", "2": "quick-bahdanau/dot"}) == {
+        "1": "luong/dot",
+        "2": "bahdanau/dot",
+    }
+    assert short({"1": "content", "2": "concat"}) == {"1": "content", "2": "concat"}
+    assert short({"1": "a/dot"}) == {"1": "dot"}
+
+
+def test_p_values_can_be_small_however_many_pairs():
+    systems = {name: {1: Scored(noisy(0.15 * i, i), 30.0)} for i, name in enumerate("abcdef")}
+    found = differences(systems, REFERENCES)
+    assert len(found) == 15 and min(one.bootstrap for one in found) == pytest.approx(15 / 1501, rel=0.01)
 
 
 def test_other_measures_are_refused():
@@ -121,6 +148,7 @@ def test_whether_runs_of_a_seed_began_alike():
     assert began({"batches": "x"}, {"batches": "x"}) is True
     assert began({"batches": "x"}, {"batches": "y"}) is False
     assert began({"batches": "x"}, {}) is None
+    assert began({"batches": "x"}) is None
     others = [evaluated("a", 1, batches="x"), evaluated("a", 2, batches="y"), evaluated("b", 2, batches="y")]
     assert identical(systems_of(others), "batches") is True
 

@@ -4,6 +4,7 @@ torch takes most of a second to import: the functions that need it, or what need
 that mistakes are told and corpora prepared without it.
 """
 
+import hashlib
 import json
 import shlex
 import sys
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from heed.model import Seq2Seq
     from heed.search.translator import Translator
 
+KINDS = (".safetensors", ".pt")  # of checkpoints
+
 
 def prepare(config: PrepareConfig) -> Prepared:
     """Makes or finds the prepared corpus, prints where it is and how many pairs it holds."""
@@ -63,6 +66,7 @@ def train(config: TrainConfig, path: str | Path) -> None:
 
 
 def _train(config: TrainConfig, run: Run, prepared: Prepared, split: str) -> None:
+    run.check(config)  # again: since then, another process may have begun one here
     from heed.build import build_trainer, num_parameters
     from heed.device import keep_freed_memory, peak_memory
 
@@ -94,7 +98,10 @@ def earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None:
     """The `scores.json` of the directory, if it is of an evaluation like this one."""
     file = directory / "scores.json"
     scores = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-    if scores is None or any(scores["info"].get(key) != value for key, value in info.items()):
+    # A run is known by its weights, not by how its path was written.
+    if scores is None or any(
+        scores["info"].get(key) != value for key, value in info.items() if key != "runs"
+    ):
         return None
     return scores
 
@@ -195,10 +202,20 @@ def sure(links: list[list[tuple[int, int]]] | None) -> "list[Gold] | None":
     return None if links is None else [Gold(set(pair), set(pair)) for pair in links]
 
 
+def digest(path: Path) -> str | None:
+    """The beginning of the file's SHA-256; None where there is no file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.exists() else None
+
+
 def about(config: EvaluateConfig, trained: TrainConfig) -> dict[str, Any]:
     """All that an evaluation depends on, as plain values for its report."""
+    corpus = build_corpus(trained.data)
+    pairs = json.dumps(list(corpus.pairs(resolve_split(corpus, config.split))))
+    weights = [Run(path).checkpoints / config.checkpoint for path in as_list(config.run)]
     return {
         "runs": as_list(config.run),
+        "weights": [digest(path.with_name(path.name + kind)) for path in weights for kind in KINDS],
+        "sentences": hashlib.sha256(pairs.encode()).hexdigest()[:12],
         "checkpoint": config.checkpoint,
         "trained": {name: trained.names[name] for name in sorted(trained.names) if name != "search"},
         "precision": trained.training.precision,

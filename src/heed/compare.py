@@ -14,19 +14,26 @@ from heed.component import build_corpus
 from heed.config import CompareConfig, EvaluateConfig, MetricSettings
 from heed.run import Run
 
+MANY = 5  # systems: more than a title names
+
 
 def compare(config: CompareConfig, search_name: str) -> dict[str, Any]:
     """Reports on the runs that `config.runs` names, directories or patterns; returns what stands in `compare.json`."""
     patterns = config.runs if isinstance(config.runs, list) else str(config.runs).split()
-    found = {path for pattern in patterns for path in glob(str(pattern)) if Run(path).config_file.exists()}
-    if not found:
-        raise ValueError(
-            f"no run directory is named by {' '.join(map(str, patterns))}: give directories that hold a config.yaml"
-        )
-    return compare_runs(sorted(found), config, search_name)
+    paths: set[str] = set()
+    for pattern in map(str, patterns):
+        found = {os.path.relpath(path) for path in glob(pattern) if Run(path).config_file.exists()}
+        if not found:
+            raise ValueError(
+                f"no run directory is named by {pattern}: give directories that hold a config.yaml"
+            )
+        paths |= found
+    return compare_runs(sorted(paths), config, search_name)
 
 
-def compare_runs(paths: Sequence[str], config: CompareConfig, search_name: str) -> dict[str, Any]:
+def compare_runs(
+    paths: Sequence[str], config: CompareConfig, search_name: str, notes: Sequence[str] = ()
+) -> dict[str, Any]:
     """The same of these directories; those whose training has not finished are left out, which the report says.
 
     An evaluation that is not there, or was made in another way, is made. `ValueError` where none has finished, and
@@ -42,20 +49,24 @@ def compare_runs(paths: Sequence[str], config: CompareConfig, search_name: str) 
     )
     from heed.evaluation.significance import Scored, differences
 
-    finished, notes = [], []
+    finished, notes = [], list(notes)
     for path in paths:
-        if Run(path).config_file.exists() and Run(path).facts().get("finished", True):
+        run = Run(path)
+        older = (run.checkpoints / "best.safetensors").exists()  # than records of that
+        if run.config_file.exists() and run.facts().get("finished", older):
             finished.append(path)
         else:
             notes.append(f"left out, since its training has not finished: {path}")
     if not finished:
         raise ValueError("nothing to compare; " + "; ".join(notes))
 
+    absolute = {path: Path(os.path.abspath(path)) for path in finished}
     systems = {
-        path: Path(path).parent if Path(path).name == f"seed{Run(path).config().seed}" else Path(path)
-        for path in finished
+        path: one.parent if one.name == f"seed{Run(path).config().seed}" else one
+        for path, one in absolute.items()
     }
-    shared = os.path.commonpath([system.parent for system in systems.values()])
+    shared = os.path.relpath(os.path.commonpath([system.parent for system in systems.values()]))
+    names = short({path: os.path.relpath(system, shared) for path, system in systems.items()})
     texts: dict[str, list[tuple[str, str]]] = {}  # by what the corpus is made of
     runs = []
     for path in finished:
@@ -76,7 +87,7 @@ def compare_runs(paths: Sequence[str], config: CompareConfig, search_name: str) 
         directory = Path(path) / "eval" / f"{split}-{search_name}"
         if not earlier(directory, about(evaluation, trained)) or not (directory / "sentences.jsonl").exists():
             evaluate(evaluation, search_name)
-        runs.append(Evaluated.load(Run(path), directory, os.path.relpath(systems[path], shared)))
+        runs.append(Evaluated.load(Run(path), directory, names[path]))
     refuse_different_measures(runs)
     by_name = systems_of(runs)
     references = [target for _, target in first]
@@ -93,12 +104,18 @@ def compare_runs(paths: Sequence[str], config: CompareConfig, search_name: str) 
         progress=sys.stderr.isatty(),
         **protocol,
     )
-    title = (
-        f"{', '.join(by_name)} on {split} of {trained.names.get('data', 'a corpus')}, {search_name} search"
-    )
+    listed = ", ".join(by_name) if len(by_name) < MANY else f"{len(by_name)} systems"
+    title = f"{listed} on {split} of {trained.names.get('data', 'a corpus')}, {search_name} search"
     summary = summarise(title, by_name, found, [*notes, *warn(by_name)])
     out = Path(config.out or os.path.join(shared, "compare"))
     write_comparison(out, summary, by_name, references)
     print((out / "compare.md").read_text(encoding="utf-8"))
     print(f"report: {out / 'compare.md'}\npage:   {out / 'compare.html'}")
     return summary
+
+
+def short(names: dict[str, str]) -> dict[str, str]:
+    """The names without what all begin with, up to a slash or a hyphen."""
+    prefix = os.path.commonprefix(list(names.values()))  # noqa: RUF071  (of characters: that is meant)
+    cut = 1 + max(prefix.rfind("/"), prefix.rfind("-"))
+    return {key: name[cut:] for key, name in names.items()}

@@ -212,14 +212,15 @@ class CompareConfig:
     split: str
     search: SearchSettings
     device: str
-    samples: int
-    trials: int
+    samples: int | None
+    trials: int | None
     out: str | None
 
     def __post_init__(self) -> None:
         """Checks the values."""
         for key in ("samples", "trials"):
-            require_between(key, getattr(self, key), 100, 1_000_000)
+            if getattr(self, key) is not None:
+                require_between(key, getattr(self, key), 100, 1_000_000)
 
 
 def train_config(composed: DictConfig, names: dict[str, str]) -> TrainConfig:

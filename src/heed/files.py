@@ -48,7 +48,11 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
     ) as file:  # never removed: another process may have it open already
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
+            if not isinstance(error, BlockingIOError):  # a file system without locks
+                log.warning("%s: no lock to be had (%s); see that no other process writes there", path, error)
+                yield
+                return
             file.seek(0)
             owner = file.read().strip() or "another process"
             if not wait:

@@ -4,17 +4,21 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from heed import fast
 from heed.cli import CONFIGS, choices, overrides
 from heed.run import default_path
 
@@ -29,8 +33,8 @@ def is_one_of_many() -> bool:
 def train_in_own_process() -> None:
     """The job, by a command of its own: what goes wrong in one stays there, and its memory is its own.
 
-    A run that ends badly has said why, and the next one follows. Ctrl-C and SIGTERM reach the run, which saves
-    itself, and end the whole.
+    A run that ends badly has said why, and the next one follows. Ctrl-C and SIGTERM are handed on to the run, once;
+    it saves itself, and the whole ends. (joblib, on Ctrl-C, ends its workers' processes within seconds, saved or not.)
     """
     hydra = HydraConfig.get()
     print(f"# run {int(hydra.job.num) + 1}: {' '.join(overrides())}", flush=True)
@@ -38,24 +42,28 @@ def train_in_own_process() -> None:
     for source in hydra.runtime.config_sources:
         if source.provider == "command-line":
             command += ["--config-dir", source.path]
-    # Bars of several runs at a time would write over each other.
-    quiet = {} if "basic" in str(hydra.launcher._target_).lower() else {"TQDM_DISABLE": "1"}
-    with subprocess.Popen(command, env=os.environ | quiet) as process:
-        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        try:
-            status = _wait(process)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-    if status in (INTERRUPTED, -signal.SIGTERM):
+    # Bars of several runs at a time would write over each other: a pipe shows none.
+    alone = "basic" in str(hydra.launcher._target_).lower()
+    stopped: list[int] = []
+    process = subprocess.Popen(
+        command, stderr=None if alone else subprocess.PIPE, text=True, start_new_session=True
+    )
+
+    def hand_on(number: int, frame: object) -> None:
+        if not stopped:
+            process.send_signal(number)
+        stopped.append(number)
+
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        _, said = process.communicate()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if said:
+        print(said, end="", file=sys.stderr)
+    if stopped or process.returncode == INTERRUPTED:
         sys.exit(INTERRUPTED)
-
-
-def _wait(process: "subprocess.Popen[bytes]") -> int:
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # the terminal sent it to the run, too, which is saving now
-            continue
 
 
 class CompareRuns(Callback):
@@ -66,32 +74,45 @@ class CompareRuns(Callback):
         from heed.compare import compare_runs
         from heed.config import CompareConfig, train_config, typed
 
+        if Path(sys.argv[0]).stem != "train":  # preparing has the same configuration
+            return
+        paths, notes = [], []
         try:
-            paths = []
-            for job in jobs(config.hydra.overrides.task):
+            arguments: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+            for job in jobs(arguments):
                 composed = compose("train", job, return_hydra_config=True)
                 OmegaConf.set_struct(composed, False)
                 names = choices(composed, composed.pop("hydra").runtime.choices)
-                trained = train_config(composed, names)
+                try:
+                    trained = train_config(composed, names)
+                except ValueError as error:
+                    notes.append(f"left out, {' '.join(job)}: {error}")
+                    continue
                 paths.append(str(composed.run or default_path(names, trained.seed, job)))
+            if not paths:
+                raise ValueError("nothing to compare; " + "; ".join(notes))
             settings = compose("compare", ["runs=[]"])
             OmegaConf.set_struct(settings, False)
             settings.pop("fast")
+            fast.enabled = composed.fast
             comparison = typed(CompareConfig, settings)
             comparison.search, comparison.split = trained.search, trained.test_split
             comparison.device = trained.device
-            summary = compare_runs(paths, comparison, names["search"])
-        except (ValueError, OSError) as error:
+            paths = list(dict.fromkeys(paths))
+            summary = compare_runs(paths, comparison, trained.names["search"], notes)
+        except Exception as error:  # of which Hydra would make a warning, and go on as if all were well
+            if os.environ.get("HYDRA_FULL_ERROR"):
+                traceback.print_exc()
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
-        if sum(len(one["runs"]) for one in summary["systems"].values()) < len(paths):
+        if notes or sum(len(one["runs"]) for one in summary["systems"].values()) < len(paths):
             sys.exit(1)
 
 
 def jobs(arguments: Sequence[str]) -> Iterator[list[str]]:
     """The overrides of each job of a multirun, as Hydra's basic sweeper combines them: of a key, the last counts."""
     ways = {}
-    for override in OverridesParser.create().parse_overrides(list(arguments)):
+    for override in OverridesParser.create(_config_loader()).parse_overrides(list(arguments)):
         key = override.get_key_element()
         values = (
             override.sweep_string_iterator()
@@ -100,3 +121,9 @@ def jobs(arguments: Sequence[str]) -> Iterator[list[str]]:
         )
         ways[key] = [f"{key}={value}" for value in values]
     yield from map(list, product(*ways.values()))
+
+
+def _config_loader() -> Any:
+    """What `score=glob(*)` is looked up with, where Hydra runs."""
+    running = GlobalHydra.instance()
+    return running.config_loader() if running.is_initialized() else None

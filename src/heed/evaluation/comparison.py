@@ -127,14 +127,15 @@ def configurations(systems: Mapping[str, Sequence[Evaluated]]) -> dict[str, dict
 
 
 def identical(systems: Mapping[str, Sequence[Evaluated]], fact: str) -> bool | None:
-    """Whether runs of the same seed began with the same; None where a run has not recorded it."""
-    values: dict[int, set[Any]] = {}
+    """Whether runs of the same seed began with the same; None where it is not recorded, or no seed is common to two."""
+    values: dict[int, list[Any]] = {}
     for runs in systems.values():
         for run in runs:
-            values.setdefault(run.seed, set()).add(run.facts.get(fact))
-    if any(None in found for found in values.values()):
+            values.setdefault(run.seed, []).append(run.facts.get(fact))
+    common = [found for found in values.values() if len(found) > 1]
+    if not common or any(None in found for found in common):
         return None
-    return all(len(found) == 1 for found in values.values())
+    return all(len(set(found)) == 1 for found in common)
 
 
 def mean_and_sd(values: Sequence[float | None]) -> dict[str, float | None]:
@@ -180,7 +181,7 @@ def _summary(runs: Sequence[Evaluated]) -> dict[str, Any]:
         "attention_entropy": mean_and_sd([run.scores["alignment_entropy"] for run in runs]),
         "aer_by_offset": {
             offset: mean_and_sd([one.get(offset, {}).get("aer") for one in agreements])
-            for offset in agreements[0]
+            for offset in dict.fromkeys(offset for one in agreements for offset in one)
         },
         "bleu_by_length": {length: mean(one[length] for one in by_length) for length in lengths},
         "sentences_by_length": lengths,
@@ -235,7 +236,7 @@ def _sentences(
 def tables(summary: dict[str, Any]) -> list[Table]:
     """The report's tables, in order."""
     systems = summary["systems"]
-    offsets = next(iter(systems.values()))["aer_by_offset"]
+    offsets = list(dict.fromkeys(offset for one in systems.values() for offset in one["aer_by_offset"]))
     quality = [
         [
             name,
@@ -294,9 +295,9 @@ def tables(summary: dict[str, Any]) -> list[Table]:
             "Differences in BLEU",
             ["", "BLEU", "p, bootstrap", "p, randomisation", f"both below {LEVEL}"],
             pairs,
-            "Paired tests on the sentences of all seeds that both have, corrected after Holm for the number of pairs. "
-            "They say whether other sentences would tell these runs apart; whether other seeds would, only more seeds "
-            "can say.",
+            "Paired tests on the sentences, each with its translations of all seeds that both have, corrected after "
+            "Holm for the number of pairs. They say whether other sentences would tell these runs apart; whether other "
+            "seeds would, only more seeds can say.",
         ),
         Table("BLEU by source length", ["words", *lengths], by_length, "Mean over seeds."),
         Table(
@@ -315,8 +316,12 @@ def tables(summary: dict[str, Any]) -> list[Table]:
 
 def _same(value: bool | None, what: str) -> str:
     if value is None:
-        return f"Whether {what} were the same is not recorded for all runs."
-    return f"For each seed, {what} were {'identical' if value else 'NOT THE SAME'} in all systems."
+        return (
+            f"Whether {what} were the same is not known: not recorded, or no seed is common to two systems."
+        )
+    return (
+        f"For each seed, {what} were {'identical' if value else 'NOT THE SAME'} in all systems that have it."
+    )
 
 
 def charts(summary: dict[str, Any]) -> list[Chart]:
@@ -342,12 +347,12 @@ def _figure(drawn: Sequence[Chart]) -> Any:
 
     figure = Figure(figsize=(11, 4), layout="constrained")
     for axes, chart in zip(figure.subplots(1, len(drawn)), drawn, strict=True):
-        for (name, points), marker in zip(chart.lines.items(), "osD^v<>PX*" * len(chart.lines), strict=False):
+        for (name, points), marker in zip(chart.lines.items(), "osD^v<>PX" * len(chart.lines), strict=False):
             axes.plot(*zip(*points, strict=True), marker=marker, markersize=4, label=name.replace("$", r"\$"))
         axes.set(title=chart.title, xlabel=chart.x_label, ylabel=chart.y_label)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     return figure
 
 

@@ -238,7 +238,8 @@ def _agreement(by_offset: dict[str, dict[str, float]]) -> list[str]:
     return [
         "## Agreement with gold word links",
         "The model was made to say the references; each target word is linked with the source word that it gave most "
-        "weight. At offset +1 a piece is taken to have looked where the next one did, at -1 where the one before did.",
+        "weight, and each source word left over with the target word that gave it most. At offset +1 a piece is taken "
+        "to have looked where the next one did, at -1 where the one before did.",
         table(["offset", "alignment error rate", "precision", "recall"], rows),
     ]
 

@@ -4,11 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import mean
+from typing import Any
 
+import numpy as np
+from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest
 from tqdm import tqdm
 
-from heed.evaluation.metrics import make_bleu, sacrebleu_seed
+from heed.evaluation.metrics import sacrebleu_seed
+
+JOINT = "\n"  # stands in no translation
 
 
 @dataclass
@@ -36,22 +41,30 @@ def differences(
     *,
     tokenize: str = "13a",
     lowercase: bool = False,
-    samples: int = 1000,
-    trials: int = 10_000,
+    samples: int | None = None,
+    trials: int | None = None,
     seed: int = 12345,
     progress: bool = False,
 ) -> list[Difference]:
-    """All pairs of systems (name to seed to run) with a seed in common, on the translations of all common seeds."""
+    """All pairs of systems (name to seed to run) with a seed in common.
+
+    What is resampled and swapped are sentences, each with its translations of all common seeds: more seeds do not
+    count as more sentences. No p-value is below the number of pairs over that of `samples` or `trials`; by default
+    those are sacrebleu's, 1,000 and 10,000, or 100 for each pair.
+    """
     found, p_values = [], []
     pairs = list(combinations(systems, 2))
+    samples, trials = (n or max(least, 100 * len(pairs)) for n, least in ((samples, 1000), (trials, 10_000)))
     for pair in tqdm(pairs, unit="pair", desc="paired tests", disable=not progress):
         sides = [systems[name] for name in pair]
         seeds = sorted(sides[0].keys() & sides[1].keys())
         if not seeds:
             continue
-        texts = [[line for s in seeds for line in side[s].hypotheses] for side in sides]
+        texts = [
+            list(map(JOINT.join, zip(*(side[s].hypotheses for s in seeds), strict=True))) for side in sides
+        ]
         p = [
-            _p_value(texts, list(references) * len(seeds), kind, number, tokenize, lowercase, seed)
+            _p_value(texts, references, kind, number, tokenize, lowercase, seed)
             for kind, number in (("bs", samples), ("ar", trials))
         ]
         bleus = [mean(side[s].bleu for s in seeds) for side in sides]
@@ -63,9 +76,17 @@ def differences(
     return found
 
 
+class _OverSeeds(BLEU):
+    """Of a line that joins the translations of several seeds, the sum of their statistics."""
+
+    def _extract_corpus_statistics(self, hypotheses: Sequence[str], references: Any) -> Any:
+        seeds = zip(*(line.split(JOINT) for line in hypotheses), strict=True)
+        return np.sum([super(_OverSeeds, self)._extract_corpus_statistics(s, references) for s in seeds], 0)
+
+
 def _p_value(
     texts: list[list[str]],
-    references: list[str],
+    references: Sequence[str],
     kind: str,
     number: int,
     tokenize: str,
@@ -75,7 +96,7 @@ def _p_value(
     if texts[0] == texts[1]:
         return 1.0
     named: list[tuple[str, Sequence[str]]] = [("first", texts[0]), ("second", texts[1])]
-    metrics = {"BLEU": make_bleu(tokenize, lowercase)}
+    metrics = {"BLEU": _OverSeeds(tokenize=tokenize, lowercase=lowercase)}
     with sacrebleu_seed(seed):
         test = PairedTest(named, metrics, [references], test_type=kind, n_samples=number)
         return float(test()[1]["BLEU"][1].p_value)  # type: ignore[union-attr, arg-type]
