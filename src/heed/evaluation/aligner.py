@@ -21,7 +21,6 @@ from heed.text import BOS, EOS, PAD, Tokenizers
 
 logger = logging.getLogger(__name__)
 OFFSETS = (-1, 0, 1)
-ENOUGH = 0.05  # weight for a link of a source word that is no target word's first choice
 SPACE = "▁"  # what begins the first piece of a word
 
 
@@ -111,10 +110,10 @@ def align_words(
 
     A target word gives a source word what its pieces gave the other's, on average. It is linked with the source
     word that it gave most, or with none if EOS got more (so `none`, whose weights are 0, links nothing). A source word
-    that is left over (`the` of `in the`, where the target has `im`) is linked with the target word that gave it most,
-    if that was `ENOUGH`: the union of what either side would choose (Och & Ney 2003, on symmetrisation). At offset o,
-    piece t is taken to have looked where piece t + o did: recurrent attention is known to be late or early
-    by one. Lines whose pieces do not show their words get no links, with a warning that counts them.
+    that is left over (`the` of `in the`, where the target has `im`) is linked with the target word that gave it most:
+    the union of what either side would choose (Och & Ney 2003, on symmetrisation). At offset o, piece t is taken to
+    have looked where piece t + o did: recurrent attention is known to be late or early by one. Lines whose pieces do
+    not show their words get no links, with a warning that counts them.
     """
     aligned, lost = [], 0
     for source, target, alignment in zip(sources, targets, alignments, strict=True):
@@ -153,7 +152,7 @@ def _links(weights: Float[np.ndarray, "T S+1"]) -> Links:
     }
     left_over = set(range(num_src)) - {src for src, _ in links}
     best = weights.argmax(0)
-    return links | {(src, int(best[src])) for src in left_over if weights[best[src], src] >= ENOUGH}
+    return links | {(src, int(best[src])) for src in left_over if weights[best[src], src] > 0}
 
 
 def _shifted(alignment: Float[np.ndarray, "T S"], offset: int) -> Float[np.ndarray, "t S"]:
