@@ -243,6 +243,7 @@ def test_interrupted_anywhere_it_ends_with_the_same_report(tmp_path: Path) -> No
     assert reports[0] == reports[1]
 
 
+@pytest.mark.slow
 def test_different_test_sentences_are_refused(tmp_path: Path) -> None:
     for name in ("one", "two"):
         arguments = [*overrides(tmp_path), "training.max_epochs=1", f"run={tmp_path / name / 'seed1'}"]

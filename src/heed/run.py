@@ -66,6 +66,7 @@ class Run:
     def record(self, **facts: Any) -> None:
         """Adds to `facts`."""
         content = json.dumps(self.facts() | facts, indent=2) + "\n"
+        self.path.mkdir(parents=True, exist_ok=True)
         write(self.facts_file, lambda path: path.write_text(content, encoding="utf-8"))
 
     def config(self) -> TrainConfig:
