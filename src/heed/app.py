@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from heed.model import Seq2Seq
     from heed.search.translator import Translator
 
-KINDS = (".safetensors", ".pt")  # of checkpoints
-
 
 def prepare(config: PrepareConfig) -> Prepared:
     """Makes or finds the prepared corpus, prints where it is and how many pairs it holds."""
@@ -69,6 +67,7 @@ def _train(config: TrainConfig, run: Run, prepared: Prepared, split: str) -> Non
     run.check(config)  # again: since then, another process may have begun one here
     from heed.build import build_trainer, num_parameters
     from heed.device import keep_freed_memory, peak_memory
+    from heed.evaluation.metrics import METRICS
 
     run.claim(config, prepared.directory)
     keep_freed_memory()
@@ -84,12 +83,13 @@ def _train(config: TrainConfig, run: Run, prepared: Prepared, split: str) -> Non
     print(f"trained {trainer.step:,} steps; {time.perf_counter() - start:.0f} s since the last start")
     evaluation = EvaluateConfig(str(run.path), "best", split, config.search, config.metrics, config.device)
     directory = run.path / "eval" / f"{split}-{config.names['search']}"
-    scores = earlier(directory, about(evaluation, config)) if was_finished else None
+    pairs = list(build_corpus(config.data).pairs(split))
+    scores = earlier(directory, about(evaluation, config, pairs)) if was_finished else None
     if scores is None:
         scores = evaluate(evaluation, config.names["search"])
     else:
         print(summary(scores, directory))
-    found = {f"test/{name}": scores[name]["score"] for name in ("bleu", "chrf", "ter")}
+    found = {f"test/{name}": scores[name]["score"] for name in METRICS}
     trainer.monitor.hparams(trainer.step + 1, hparams(config), found)
     trainer.monitor.close()
 
@@ -115,7 +115,8 @@ def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
     translator, trained = make_translator(config)
     corpus = build_corpus(trained.data)
     split = resolve_split(corpus, config.split)
-    sources, references = map(list, zip(*corpus.pairs(split), strict=True))
+    pairs = list(corpus.pairs(split))
+    sources, references = map(list, zip(*pairs, strict=True))
     paths = as_list(config.run)
     ensemble = f"-ensemble{len(paths)}" if len(paths) > 1 else ""
     directory = Path(paths[0]) / "eval" / f"{split}-{search_name}{ensemble}"
@@ -144,7 +145,7 @@ def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
         info={
             "title": f"{split} by {', '.join(paths)}",
             "command": shlex.join(sys.argv),
-            **about(config, trained),
+            **about(config, trained, pairs),
         },
     )
     print(summary(scores, directory))
@@ -202,20 +203,19 @@ def sure(links: list[list[tuple[int, int]]] | None) -> "list[Gold] | None":
     return None if links is None else [Gold(set(pair), set(pair)) for pair in links]
 
 
-def digest(path: Path) -> str | None:
-    """The beginning of the file's SHA-256; None where there is no file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.exists() else None
+def digest(content: bytes) -> str:
+    """The beginning of its SHA-256."""
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
-def about(config: EvaluateConfig, trained: TrainConfig) -> dict[str, Any]:
-    """All that an evaluation depends on, as plain values for its report."""
-    corpus = build_corpus(trained.data)
-    pairs = json.dumps(list(corpus.pairs(resolve_split(corpus, config.split))))
-    weights = [Run(path).checkpoints / config.checkpoint for path in as_list(config.run)]
+def about(config: EvaluateConfig, trained: TrainConfig, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+    """All that an evaluation of these pairs depends on, as plain values for its report."""
+    names = [f"{config.checkpoint}{kind}" for kind in (".safetensors", ".pt")]
+    files = [Run(path).checkpoints / name for path in as_list(config.run) for name in names]
     return {
         "runs": as_list(config.run),
-        "weights": [digest(path.with_name(path.name + kind)) for path in weights for kind in KINDS],
-        "sentences": hashlib.sha256(pairs.encode()).hexdigest()[:12],
+        "weights": [digest(file.read_bytes()) for file in files if file.exists()],
+        "sentences": digest(json.dumps(pairs).encode()),
         "checkpoint": config.checkpoint,
         "trained": {name: trained.names[name] for name in sorted(trained.names) if name != "search"},
         "precision": trained.training.precision,
@@ -300,7 +300,9 @@ def tokenizer_files(path: str) -> dict[str, bytes]:
 def summary(scores: dict[str, Any], directory: Path) -> str:
     """What a command prints at its end: each metric with its interval and signature, and where the report is."""
     lines = []
-    for key, name in (("bleu", "BLEU"), ("chrf", "chrF2"), ("ter", "TER")):
+    from heed.evaluation.metrics import METRICS
+
+    for key, name in METRICS.items():
         found = scores[key]
         interval = "" if found["low"] is None else f" (95 %: {found['low']:.2f} to {found['high']:.2f})"
         lines.append(f"{name:5} {found['score']:6.2f}{interval}  {found['signature']}")

@@ -45,8 +45,8 @@ def compare_runs(
         summarise,
         systems_of,
         warn,
-        write_comparison,
     )
+    from heed.evaluation.comparison_report import write_comparison
     from heed.evaluation.significance import Scored, differences
 
     finished, notes = [], list(notes)
@@ -85,7 +85,10 @@ def compare_runs(
             path, "best", split, config.search, MetricSettings(None, None, None), config.device
         )
         directory = Path(path) / "eval" / f"{split}-{search_name}"
-        if not earlier(directory, about(evaluation, trained)) or not (directory / "sentences.jsonl").exists():
+        if (
+            not earlier(directory, about(evaluation, trained, texts[key]))
+            or not (directory / "sentences.jsonl").exists()
+        ):
             evaluate(evaluation, search_name)
         runs.append(Evaluated.load(Run(path), directory, names[path]))
     refuse_different_measures(runs)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
+from heed.evaluation.alignment import between_words
 from heed.evaluation.links import Agreement, Gold, Links, agreement
 from heed.evaluation.metrics import perplexity
 from heed.model import Seq2Seq
@@ -127,12 +128,10 @@ def align_words(
             empty = np.zeros((num_tgt, num_src), np.float32)
             aligned.append(Aligned(empty, {offset: set() for offset in offsets}))
             continue
-        gather = np.zeros((len(alignment[0]), num_src + 1), np.float32)  # the last column is of EOS
-        gather[np.arange(len(gather)), [*src_words, num_src]] = 1
-        spread = np.zeros((num_tgt, len(tgt_words)), np.float32)
-        spread[tgt_words, np.arange(len(tgt_words))] = 1
-        spread /= spread.sum(1, keepdims=True)
-        of_words = {offset: spread @ _shifted(alignment, offset) @ gather for offset in {0, *offsets}}
+        of_words = {
+            offset: between_words(_shifted(alignment, offset), tgt_words, [*src_words, num_src])  # last: EOS
+            for offset in {0, *offsets}
+        }
         links = {offset: _links(of_words[offset]) for offset in offsets}
         aligned.append(Aligned(of_words[0][:, :num_src], links))
     if lost:

@@ -66,6 +66,18 @@ def diagnostics(
     }
 
 
+def between_words(
+    alignment: Float[np.ndarray, "T S"], words: Sequence[int], src_words: Sequence[int]
+) -> Float[np.ndarray, "t s"]:
+    """Of an alignment between pieces, that between words: a word of the target gives one of the source what its pieces
+    gave the other's, on average.
+
+    `words` and `src_words` say which word each row and each column belongs to, from 0, rising, none left out.
+    """
+    spread, gather = (np.eye(1 + places[-1], dtype=np.float32)[list(places)] for places in (words, src_words))
+    return (spread / spread.sum(0)).T @ alignment @ gather
+
+
 def save_alignments(path: Path, alignments: Sequence[Float[np.ndarray, "_T _S"]]) -> None:
     """Writes matrices of any shapes as two plain arrays: all `weights` in a row, and their `shapes`."""
     flat = [np.asarray(alignment, dtype=np.float32).ravel() for alignment in alignments]

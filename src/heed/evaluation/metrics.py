@@ -13,6 +13,7 @@ from typing import Any
 
 from sacrebleu.metrics import BLEU, CHRF, TER
 
+METRICS = {"bleu": "BLEU", "chrf": "chrF2", "ter": "TER"}  # key in scores.json, name
 LENGTH_EDGES = (5, 10, 15, 20, 30, 50)
 MAX_EXPONENT = 700.0  # exp of more overflows
 

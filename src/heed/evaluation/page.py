@@ -22,6 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from heed.evaluation.aligner import SPACE
+from heed.evaluation.alignment import between_words
 from heed.evaluation.heatmap import printable
 from heed.files import write
 from heed.text import EOS, SPECIALS
@@ -71,19 +72,13 @@ def merge_words(
 ) -> tuple[list[str], list[str], Float[np.ndarray, "t s"]]:
     """The words that pieces spell on either side, and the alignment between them, whose rows still sum to 1.
 
-    A word of the target gives a word of the source what its pieces gave the other's, on average. Words begin
-    at '▁', if a side has one; else, and where that would leave fewer than two words (Japanese has no spaces),
+    Words begin at '▁', if a side has one; else, and where that would leave fewer than two words (Japanese has no spaces),
     each piece is a word. `</s>` always is. An empty alignment has no words: `[]`, `[]`, 0 × 0.
     """
     if not alignment.size:
         return [], [], np.zeros((0, 0), np.float32)
     (words, places), (src_words, src_places) = _words(pieces), _words(src_pieces)
-    spread = np.zeros((len(words), len(pieces)), np.float32)
-    spread[places, np.arange(len(pieces))] = 1
-    spread /= spread.sum(1, keepdims=True)
-    gather = np.zeros((len(src_pieces), len(src_words)), np.float32)
-    gather[np.arange(len(src_pieces)), src_places] = 1
-    return words, src_words, spread @ alignment @ gather
+    return words, src_words, between_words(alignment, places, src_places)
 
 
 def _words(pieces: Sequence[str]) -> tuple[list[str], list[int]]:

@@ -17,7 +17,7 @@ import torch
 from heed.evaluation.alignment import normalized_entropy, save_alignments
 from heed.evaluation.heatmap import alignment_figure, printable, save_png
 from heed.evaluation.links import Agreement
-from heed.evaluation.metrics import bleu_by_length, score_corpus, sentence_bleu
+from heed.evaluation.metrics import METRICS, bleu_by_length, score_corpus, sentence_bleu
 from heed.evaluation.page import Shown, Table, merge_words, save_sentences, write_page
 from heed.files import locked
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 NUM_EXAMPLES = 5  # of the best, of the worst, and at random
 NUM_HEATMAPS = 6
 MARKUP = re.compile(r"[\\`*{}\[\]<>|~$&]|:(?=\S)|(?<![^\W_])_|_(?![^\W_])")  # but not the _ of `a_b`
-METRICS = {"bleu": ("BLEU", "higher"), "chrf": ("chrF2", "higher"), "ter": ("TER", "lower")}
 METRIC_HEAD = ["metric", "value", "95 % interval", "better"]
 PACKAGES = ("heed", "torch", "sacrebleu", "sentencepiece", "numpy")
 
@@ -177,8 +176,8 @@ def _write_page(
 
 def _metrics(scores: dict[str, Any]) -> list[list[str]]:
     rows = [
-        [label, f"{scores[key]['score']:.2f}", _interval(scores[key]), better]
-        for key, (label, better) in METRICS.items()
+        [label, f"{scores[key]['score']:.2f}", _interval(scores[key]), "lower" if key == "ter" else "higher"]
+        for key, label in METRICS.items()
     ]
     if scores["perplexity"] is not None:
         rows.append(["perplexity for each piece", f"{scores['perplexity']:.2f}", "–", "lower"])
@@ -188,7 +187,7 @@ def _metrics(scores: dict[str, Any]) -> list[list[str]]:
 def _head(scores: dict[str, Any]) -> str:
     """Title, what was evaluated, the metrics, BLEU by length, speed."""
     bleu, info = scores["bleu"], scores["info"]
-    signatures = "\n".join(f"- {label}: `{scores[key]['signature']}`" for key, (label, _) in METRICS.items())
+    signatures = "\n".join(f"- {label}: `{scores[key]['signature']}`" for key, label in METRICS.items())
     settings = [[escape(key), escape(value)] for key, value in flat(info) if key not in ("title", "command")]
     ratio = f"{bleu['hyp_len'] / bleu['ref_len']:.3f}" if bleu["ref_len"] else "–"
     blocks = [

@@ -1,0 +1,203 @@
+"""Writes a comparison: numbers, tables and curves to read, and a page with all sentences."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heed.evaluation.comparison import Evaluated
+from heed.evaluation.heatmap import save_png
+from heed.evaluation.metrics import METRICS
+from heed.evaluation.page import Chart, Shown, Table, load_sentences, write_page
+from heed.evaluation.report import escape, table
+from heed.files import write
+
+LEVEL = 0.05
+MIB = 2**20
+
+
+def write_comparison(
+    directory: Path,
+    summary: dict[str, Any],
+    systems: Mapping[str, Sequence[Evaluated]],
+    references: Sequence[str],
+) -> None:
+    """Writes `compare.json`, `compare.md` with `curves.png`, and `compare.html`, the sentences of each first seed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    content = json.dumps(summary, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    write(directory / "compare.json", lambda path: path.write_text(content, encoding="utf-8"))
+    save_png(_figure(charts(summary)), directory / "curves.png")
+    text = _markdown(summary)
+    write(directory / "compare.md", lambda path: path.write_text(text, encoding="utf-8"))
+    source_words, shown = _sentences(systems)
+    write_page(
+        directory / "compare.html",
+        title=summary["title"],
+        source_words=source_words,
+        references=references,
+        systems=shown,
+        notes=summary["notes"],
+        tables=tables(summary),
+        charts=charts(summary),
+    )
+
+
+def _sentences(
+    systems: Mapping[str, Sequence[Evaluated]],
+) -> tuple[list[list[str]], dict[str, list[Shown]]]:
+    """Source words, and each system's translations with its first seed."""
+    loaded = {name: load_sentences(runs[0].sentences) for name, runs in systems.items()}
+    source_words = next(iter(loaded.values()))[0]
+    for own_words, _, shown in loaded.values():
+        for own, words, one in zip(own_words, source_words, shown, strict=True):
+            if own != words:  # by another tokenizer: its weights have no place under these words
+                one.weights = np.zeros((0, 0), np.float32)
+    return source_words, {name: shown for name, (_, _, shown) in loaded.items()}
+
+
+def tables(summary: dict[str, Any]) -> list[Table]:
+    """The report's tables, in order."""
+    systems = summary["systems"]
+    offsets = list(dict.fromkeys(offset for one in systems.values() for offset in one["aer_by_offset"]))
+    quality = [
+        [
+            name,
+            ", ".join(map(str, one["seeds"])),
+            *(_spread(one[key]) for key in METRICS),
+            _spread(one["perplexity"]),
+            _spread(one["attention_entropy"], 3),
+            *(_spread(one["aer_by_offset"].get(offset, {}), 1, 100) for offset in offsets),
+        ]
+        for name, one in systems.items()
+    ]
+    pairs = [
+        [
+            f"{one['systems'][1]} against {one['systems'][0]}",
+            f"{one['bleu']:+.2f}",
+            f"{one['bootstrap']:.4f}",
+            f"{one['randomisation']:.4f}",
+            "yes" if max(one["bootstrap"], one["randomisation"]) < LEVEL else "no",
+        ]
+        for one in summary["differences"]
+    ]
+    lengths = next(iter(systems.values()))["sentences_by_length"]
+    by_length = [
+        [name, *(f"{one['bleu_by_length'][length]:.2f}" for length in lengths)]
+        for name, one in systems.items()
+    ]
+    costs = [
+        [
+            name,
+            _count(one["score_parameters"]),
+            _count(one["parameters"]),
+            _spread(one["training_tokens_per_second"], 0),
+            _spread(one["sentences_per_second"], 1),
+            _spread(one["peak_memory"], 0, 1 / MIB),
+        ]
+        for name, one in systems.items()
+    ]
+    fairness = summary["fairness"]
+    keys = [
+        [key, *("–" if value is None else str(value) for value in values.values())]
+        for key, values in fairness["configurations"].items()
+    ]
+    signatures = [[METRICS[key], signature] for key, signature in summary["signatures"].items()]
+    return [
+        Table(
+            "Quality",
+            ["system", "seeds", "BLEU ↑", "chrF2 ↑", "TER ↓", "perplexity ↓", "attention entropy"]
+            + [f"AER % at {offset} ↓" for offset in offsets],
+            quality,
+            "Mean ± standard deviation over seeds. Perplexity is for each piece of the references. Entropy: 0 looks at "
+            "one piece, 1 at all alike."
+            + (" AER: alignment error rate against gold links, as if attention were late by that much."
+               if offsets else ""),
+        ),
+        Table(
+            "Differences in BLEU",
+            ["", "BLEU", "p, bootstrap", "p, randomisation", f"both below {LEVEL}"],
+            pairs,
+            "Paired tests on the sentences, each with its translations of all seeds that both have, corrected after "
+            "Holm for the number of pairs. They say whether other sentences would tell these runs apart; whether other "
+            "seeds would, only more seeds can say.",
+        ),
+        Table("BLEU by source length", ["words", *lengths], by_length, "Mean over seeds."),
+        Table(
+            "Fairness",
+            ["system", "parameters of the score", "of all", "training, target tokens/s", "decoding, sentences/s",
+             "peak memory, MiB"],
+            costs,
+            f"{_same(fairness['same_batches'], 'the batches of the first epoch')} "
+            f"{_same(fairness['same_initial_weights'], 'all initial weights outside the score')} "
+            "Speeds are of when each run was made, on whatever else the machine did then.",
+        ),
+        Table("What differs in the configurations", ["key", *systems], keys, "Seeds aside."),
+        Table("Signatures", ["metric", "signature"], signatures),
+    ]  # fmt: skip
+
+
+def _same(value: bool | None, what: str) -> str:
+    if value is None:
+        return (
+            f"Whether {what} were the same is not known: not recorded, or no seed is common to two systems."
+        )
+    return (
+        f"For each seed, {what} were {'identical' if value else 'NOT THE SAME'} in all systems that have it."
+    )
+
+
+def charts(summary: dict[str, Any]) -> list[Chart]:
+    """Learning curves, and BLEU by source length."""
+    systems = summary["systems"].items()
+    learning = {
+        name: [(float(step), bleu) for step, bleu in one["validation_bleu"].items()] for name, one in systems
+    }
+    lengths = {
+        name: [
+            (float(length.rstrip("+").split("-")[0]), bleu) for length, bleu in one["bleu_by_length"].items()
+        ]
+        for name, one in systems
+    }
+    return [
+        Chart("Learning", "updates", "validation BLEU", learning),
+        Chart("BLEU by source length", "words, from", "test BLEU", lengths),
+    ]
+
+
+def _figure(drawn: Sequence[Chart]) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    for axes, chart in zip(figure.subplots(1, len(drawn)), drawn, strict=True):
+        for (name, points), marker in zip(chart.lines.items(), "osD^v<>PX" * len(chart.lines), strict=False):
+            axes.plot(*zip(*points, strict=True), marker=marker, markersize=4, label=name.replace("$", r"\$"))
+        axes.set(title=chart.title, xlabel=chart.x_label, ylabel=chart.y_label)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    return figure
+
+
+def _markdown(summary: dict[str, Any]) -> str:
+    blocks = [f"# Comparison: {escape(summary['title'])}"]
+    blocks += [f"> **Note:** {escape(note)}" for note in summary["notes"]]
+    for one in tables(summary):
+        if one.rows:
+            rows = [list(map(escape, row)) for row in one.rows]
+            blocks += [f"## {one.title}", table(list(map(escape, one.head)), rows)]
+            blocks += [escape(one.note)] if one.note else []
+    blocks += ["## Curves", "![Learning curves, and BLEU by source length](curves.png)"]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _spread(value: dict[str, float | None], digits: int = 2, factor: float = 1) -> str:
+    if value.get("mean") is None:
+        return "–"
+    shown = [f"{part * factor:,.{digits}f}" for part in (value["mean"], value["sd"]) if part is not None]
+    return " ± ".join(shown)
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
