@@ -85,10 +85,7 @@ def compare_runs(
             path, "best", split, config.search, MetricSettings(None, None, None), config.device
         )
         directory = Path(path) / "eval" / f"{split}-{search_name}"
-        if (
-            not earlier(directory, about(evaluation, trained, texts[key]))
-            or not (directory / "sentences.jsonl").exists()
-        ):
+        if not earlier(directory, about(evaluation, trained, texts[key])):
             evaluate(evaluation, search_name)
         runs.append(Evaluated.load(Run(path), directory, names[path]))
     refuse_different_measures(runs)

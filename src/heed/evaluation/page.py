@@ -72,8 +72,8 @@ def merge_words(
 ) -> tuple[list[str], list[str], Float[np.ndarray, "t s"]]:
     """The words that pieces spell on either side, and the alignment between them, whose rows still sum to 1.
 
-    Words begin at '▁', if a side has one; else, and where that would leave fewer than two words (Japanese has no spaces),
-    each piece is a word. `</s>` always is. An empty alignment has no words: `[]`, `[]`, 0 × 0.
+    Words begin at '▁', if a side has one; else, and where that would leave fewer than two words (Japanese has no
+    spaces), each piece is a word. `</s>` always is. An empty alignment has no words: `[]`, `[]`, 0 × 0.
     """
     if not alignment.size:
         return [], [], np.zeros((0, 0), np.float32)
