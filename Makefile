@@ -7,6 +7,8 @@ RUN     ?=# a run directory; train makes runs/<data>/<experiment>/<score>/seed<S
 SCORES  ?=# scores to train and compare, such as bahdanau,general,dot
 SEEDS   ?= 1,2,3# with these seeds each
 RUNS    ?=# or finished runs to compare: directories or patterns
+KILLS   ?= 200# of training in torture, and a tenth as many of each other command
+MUTATIONS ?= 2000# damaged files in torture
 QUICK   ?=# 1: bench measures the headline alone, in under three minutes
 ARGS    ?=# any Hydra overrides, such as "model.cell=lstm training.max_epochs=5"
 
@@ -15,7 +17,7 @@ BIN     := .venv/bin
 VENV    := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate translate align compare scores tensorboard data test test-all bench lint format clean
+.PHONY: help setup train evaluate translate align compare scores tensorboard data test test-all bench torture lint format clean
 
 help: ## list the targets and variables
 	@echo 'Targets:'
@@ -64,6 +66,9 @@ test-all: $(VENV) ## all tests, also those of minutes
 
 bench: $(VENV) ## measure speed and memory against a textbook loop, into bench.json: QUICK RUN ARGS="--score dot"
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(RUN),--run '$(RUN)') $(ARGS)
+
+torture: $(VENV) ## kill training, preparing, evaluating, comparing; damage files; check that nothing is lost: KILLS MUTATIONS
+	@OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python tests/torture.py --kills $(KILLS) --mutations $(MUTATIONS) $(ARGS)
 
 lint: $(VENV) ## style and types
 	$(BIN)/ruff check

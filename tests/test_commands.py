@@ -44,8 +44,8 @@ def test_run_directory_is_laid_out_as_documented(run: Path) -> None:
     ]
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
         "best.safetensors",
-        "last.pt",
-        "previous.pt",
+        "last.safetensors",
+        "previous.safetensors",
     ]
     scores = json.loads((run / "eval" / "test-beam" / "scores.json").read_text())
     assert {"score", "signature", "low", "high"} <= scores["bleu"].keys()
@@ -53,11 +53,13 @@ def test_run_directory_is_laid_out_as_documented(run: Path) -> None:
 
 
 def test_a_second_run_starts_at_once(run: Path) -> None:
-    before = (run / "checkpoints" / "last.pt").stat().st_mtime_ns
+    before = (run / "checkpoints" / "last.safetensors").stat().st_mtime_ns
     done = script("train", *overrides(run.parent), f"run={run}")
     assert done.returncode == 0, done.stderr
     assert "BLEU" in done.stdout
-    assert (run / "checkpoints" / "last.pt").stat().st_mtime_ns == before, "nothing was trained again"
+    assert (run / "checkpoints" / "last.safetensors").stat().st_mtime_ns == before, (
+        "nothing was trained again"
+    )
 
 
 def test_evaluate_any_split_and_search(run: Path) -> None:

@@ -17,6 +17,17 @@ from heed.score import Score
 WORDS = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four", "fünf": "five"}
 
 
+def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, f"scripts/{name}.py", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(EXAMPLE.relative_to(ROOT)), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+
+
 def train(directory: Path, *chosen: str) -> dict:
     """The configuration of a run of two steps on a few dozen sentences."""
     rng = random.Random(0)
@@ -40,14 +51,7 @@ def train(directory: Path, *chosen: str) -> dict:
         f"data_dir={directory}/prepared",
         f"run={directory}/run",
     )
-    done = subprocess.run(
-        [sys.executable, "scripts/train.py", *chosen, *tiny, *quick, *where],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(EXAMPLE.relative_to(ROOT)), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-    )
+    done = script("train", *chosen, *tiny, *quick, *where)
     assert done.returncode == 0, done.stderr
     assert "BLEU" in done.stdout
     scores = json.loads((directory / "run/eval/test-greedy/scores.json").read_text(encoding="utf-8"))
@@ -59,6 +63,11 @@ def test_by_its_yaml(tmp_path):
     config = train(tmp_path, "--config-dir", "examples/custom_score/configs", "score=mine")
     assert config["score"] == {"_target_": "my_scores.Distance", "sharpness": 1.0}
     assert config["names"]["score"] == "mine"
+    evaluation = ("evaluate", f"run={tmp_path / 'run'}", "search=greedy", "split=val", "metrics.bootstrap=0")
+    refused = script(*evaluation)
+    assert refused.returncode == 2 and "neither heed's nor in your configs/" in refused.stderr
+    done = script(*evaluation, "--config-dir", "examples/custom_score/configs")
+    assert done.returncode == 0, done.stderr
 
 
 def test_by_its_class(tmp_path):

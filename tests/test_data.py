@@ -65,7 +65,7 @@ def test_lines_end_at_newline_alone(lines: list[str], end: str, bom: bool, packe
         path = Path(directory) / ("a.gz" if packed else "a")
         write(path, gzip.compress(text.encode()) if packed else text)
         assert list(read_lines(path)) == lines
-    assert list(decode_lines(io.BytesIO(text.encode()), "stdin")) == lines
+    assert list(decode_lines(io.BytesIO(text.encode()).readline, "stdin")) == lines
 
 
 def test_last_line_may_lack_its_newline(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from heed.evaluation.links import Agreement
 from heed.evaluation.metrics import bleu, bleu_by_length, score_corpus, sentence_bleu
 from heed.evaluation.page import load_sentences
 from heed.evaluation.report import escape, write_evaluation
+from heed.files import read_json
 
 ATTACK = (
     "| a | <script>alert(1)</script> `x` **b** [l](http://e) ![i](j) $x$ &lt; \\ \x1b[31m \u202e ~~s~~ :dog:"
@@ -414,7 +415,8 @@ def test_the_report_holds_all_that_was_promised(tmp_path):
     def refuse(constant):
         raise AssertionError(constant)
 
-    written = json.loads((directory / "scores.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    json.loads((directory / "scores.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    written = read_json(directory / "scores.json")
     assert written == scores
     assert scores["sentences_per_second"] == pytest.approx(31 / 2.5)
     assert scores["info"]["search"] == {"beam": 5}

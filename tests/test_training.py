@@ -1,6 +1,5 @@
 """The training loop: what it computes, and that stopping it changes nothing."""
 
-import json
 import math
 import os
 import random
@@ -21,7 +20,7 @@ from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import TrainConfig
 from heed.data.prepare import prepare
 from heed.run import Run
-from heed.training.checkpoint import load_state, load_weights, save_state, save_weights
+from heed.training.checkpoint import load_state, load_weights, read_weights, save_state, save_weights
 from heed.training.monitor import LAYOUT
 from heed.training.optimization import Schedule
 from heed.training.trainer import Trainer
@@ -44,8 +43,9 @@ def make_from(settings: TrainConfig, directory: Path, name: str) -> Trainer:
 
 
 def metrics(run: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in TIMED} for line in lines]
+    return [
+        {key: value for key, value in measured.items() if key not in TIMED} for measured in Run(run).metrics()
+    ]
 
 
 def assert_same(one: Path, other: Path) -> None:
@@ -108,8 +108,7 @@ def test_stop_anywhere_and_resume_is_never_stopped(tmp_path: Path, more: list[st
         assert_same(tmp_path / "whole", tmp_path / name)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_killed_process_resumes_to_the_same_end(tmp_path: Path, number: int) -> None:
+def test_an_interrupted_process_says_so_and_resumes_to_the_same_end(tmp_path: Path) -> None:
     more = ["training.save_every=4", "training.max_epochs=12", "training.precision=fp32"]
     arguments = [*overrides(tmp_path), *more]
     done = script("train", *arguments, f"run={tmp_path / 'whole'}")
@@ -117,19 +116,18 @@ def test_killed_process_resumes_to_the_same_end(tmp_path: Path, number: int) -> 
     command = [sys.executable, "scripts/train.py", *arguments, f"run={tmp_path / 'killed'}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment)
-    while not (tmp_path / "killed" / "checkpoints" / "last.pt").exists():
+    while not (tmp_path / "killed" / "checkpoints" / "last.safetensors").exists():
         assert process.poll() is None
         time.sleep(0.005)
     time.sleep(0.05)  # somewhere between two saves
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     stopped = load_state(tmp_path / "killed" / "checkpoints")
     whole = load_state(tmp_path / "whole" / "checkpoints")
     assert stopped is not None and whole is not None
     assert stopped["step"] < whole["step"], "the process was too fast for this test"
-    if number == signal.SIGINT:
-        assert process.returncode == 130
-        assert "the same command goes on" in out
+    assert process.returncode == 130
+    assert "the same command goes on" in out
     again = script("train", *command[2:])
     assert again.returncode == 0, again.stderr
     assert_same(tmp_path / "whole", tmp_path / "killed")
@@ -239,6 +237,93 @@ def test_bad_steps_are_skipped_counted_and_end_the_run(tmp_path: Path, monkeypat
     assert "step 2 skipped: loss nan" in caplog.text
 
 
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, monkeypatch) -> None:
+    trainer = make(tmp_path, "run", "training.save_every=2")
+    update = trainer._update
+
+    def poisoned(batches):  # type: ignore[no-untyped-def]
+        update(batches)
+        if trainer.step == 6:
+            with torch.no_grad():
+                trainer.model.output.bias[3] = math.inf
+
+    monkeypatch.setattr(trainer, "_update", poisoned)
+    with pytest.raises(FloatingPointError, match=r"weights were not finite up to step 6; .*learning_rate"):
+        trainer.train()
+    trainer.monitor.close()
+    resumed = make(tmp_path, "run", "training.save_every=2")
+    assert resumed.step == 4 and resumed.train()
+    resumed.monitor.close()
+    whole = make(tmp_path, "whole", "training.save_every=2")
+    assert whole.train()
+    whole.monitor.close()
+    assert_same(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_one_bad_step_is_passed_over(tmp_path: Path, monkeypatch, where: str, value: float) -> None:
+    trainer = make(tmp_path, "run", "training.num_samples=0")
+    backward = trainer._backward
+
+    def poisoned(batches, tokens):  # type: ignore[no-untyped-def]
+        nll = backward(batches, tokens)
+        if trainer.step == 4 and where == "gradient":
+            trainer.model.output.bias.grad[3] = value
+        return nll * value if trainer.step == 4 and where == "loss" else nll
+
+    monkeypatch.setattr(trainer, "_backward", poisoned)
+    assert trainer.train()
+    assert trainer.bad_steps == 1
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+    assert Run(tmp_path / "run").metrics()[-1]["step"] == trainer.step
+
+
+def test_an_exploding_learning_rate_ends_in_words_or_goes_on(tmp_path: Path) -> None:
+    for rate in ("1e4", "1e30", "1e38"):
+        trainer = make(tmp_path, f"run{rate}", f"training.learning_rate={rate}", "training.warmup_steps=0",
+                       "training.max_bad_steps=3", "training.num_samples=0", "training.save_every=1")  # fmt: skip
+        try:
+            assert trainer.train()
+        except FloatingPointError as error:
+            assert "Lower training.learning_rate" in str(error)
+        trainer.monitor.close()
+        state = load_state(tmp_path / f"run{rate}" / "checkpoints")
+        for tensor in state["model"].values() if state else ():
+            assert tensor.isfinite().all()
+        assert rate != "1e38" or not trainer.finished
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")]
+)
+def test_a_batch_too_large_for_the_memory_is_done_in_parts(
+    tmp_path: Path, monkeypatch, caplog, error
+) -> None:  # type: ignore[no-untyped-def]
+    more = ("model.dropout=0", "training.precision=fp32", "training.batch_tokens=150")
+    small, large = make(tmp_path, "small", *more), make(tmp_path, "large", *more)
+    forward, rows = small.model.forward, []
+
+    def short_of_memory(src, *others):  # type: ignore[no-untyped-def]
+        rows.append(len(src))
+        if len(src) > 7:
+            raise error
+        return forward(src, *others)
+
+    monkeypatch.setattr(small.model, "forward", short_of_memory)
+    batch = max(small.batches.once(), key=lambda batch: len(batch.indices))
+    assert len(batch.indices) > 14, "halves of halves"
+    small._update([batch])
+    large._update([batch])
+    assert sum(n for n in rows if n <= 7) == len(batch.indices) and "done in parts (1 so far)" in caplog.text
+    for one, other in zip(small.model.parameters(), large.model.parameters(), strict=True):
+        ours, theirs = (t.optimizer.state[p]["exp_avg"] for t, p in ((small, one), (large, other)))
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
+    monkeypatch.setattr(small.model, "forward", lambda *_: (_ for _ in ()).throw(error))
+    with pytest.raises(type(error)):  # not even one row
+        small._update([batch])
+
+
 def test_patience_ends_the_run(tmp_path: Path) -> None:
     trainer = make(
         tmp_path, "run", "training.patience=2", "training.max_epochs=50", "training.learning_rate=0",
@@ -258,13 +343,13 @@ def test_keeps_as_many_as_asked(tmp_path: Path) -> None:
 def test_damaged_state_falls_back_to_the_one_before(tmp_path: Path, caplog) -> None:
     for number in (1, 2):
         save_state(tmp_path, {"number": number, "weights": torch.ones(1000)})
-    last = tmp_path / "last.pt"
+    last = tmp_path / "last.safetensors"
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
     state = load_state(tmp_path)
     assert state is not None and state["number"] == 1
-    assert f"{last} cannot be read and is passed over" in caplog.text
-    (tmp_path / "previous.pt").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"none of .*last.pt.*previous.pt"):
+    assert f"{last} is damaged" in caplog.text
+    (tmp_path / "previous.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"none of .*last.safetensors.*previous.safetensors"):
         load_state(tmp_path)
 
 
@@ -291,22 +376,16 @@ for save in (
     assert done.stdout.count("failed:") == 2, done.stderr
     state = load_state(tmp_path)
     assert state is not None and state["number"] == 1
-    load_weights(torch.nn.Linear(3, 2), tmp_path, "best")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.safetensors", "last.pt"]
+    load_weights(torch.nn.Linear(3, 2), *read_weights(tmp_path, "best"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.safetensors", "last.safetensors"]
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     save_weights(tmp_path, "best", torch.nn.Linear(3, 2))
     with pytest.raises(ValueError, match=r"best.safetensors is of another model: it differs in bias, weight"):
-        load_weights(torch.nn.Linear(3, 5), tmp_path, "best")
+        load_weights(torch.nn.Linear(3, 5), *read_weights(tmp_path, "best"))
     with pytest.raises(ValueError, match=r"step-7.safetensors: no such checkpoint; there is best"):
-        load_weights(torch.nn.Linear(3, 2), tmp_path, "step-7")
-
-
-def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
-    torch.save({"format": 1, "model": torch.nn.Linear(2, 2)}, tmp_path / "last.pt")
-    with pytest.raises(ValueError, match=r"none of .*last.pt can be read"):
-        load_state(tmp_path)
+        read_weights(tmp_path, "step-7")
 
 
 def test_directory_of_another_configuration_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ that mistakes are told and corpora prepared without it.
 
 import hashlib
 import json
+import logging
 import shlex
 import sys
 import time
@@ -28,7 +29,7 @@ from heed.data.corpus import Corpus
 from heed.data.prepare import Prepared
 from heed.data.prepare import prepare as prepare_corpus
 from heed.data.reading import read_aligned
-from heed.files import locked, write
+from heed.files import check_digests, locked, read_json, refuse_paths, write, write_json
 from heed.run import Run
 from heed.text.pair import Tokenizers
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from heed.evaluation.links import Gold
     from heed.model import Seq2Seq
     from heed.search.translator import Translator
+
+log = logging.getLogger(__name__)
 
 
 def prepare(config: PrepareConfig) -> Prepared:
@@ -79,7 +82,8 @@ def _train(config: TrainConfig, run: Run, prepared: Prepared, split: str) -> Non
         trainer.monitor.close()
         print(f"interrupted at step {trainer.step:,} and saved; the same command goes on from there")
         sys.exit(130)
-    run.record(finished=True, **({} if was_finished else {"peak_memory": peak_memory(trainer.device)}))
+    peak = {} if was_finished else {"peak_memory": peak_memory(trainer.device)}
+    run.record(finished=True, lines=trainer.monitor.lines, **peak)
     print(f"trained {trainer.step:,} steps; {time.perf_counter() - start:.0f} s since the last start")
     evaluation = EvaluateConfig(str(run.path), "best", split, config.search, config.metrics, config.device)
     directory = run.path / "eval" / f"{split}-{config.names['search']}"
@@ -95,15 +99,18 @@ def _train(config: TrainConfig, run: Run, prepared: Prepared, split: str) -> Non
 
 
 def earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None:
-    """The `scores.json` of the directory, if it is of an evaluation like this one."""
-    file = directory / "scores.json"
-    scores = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-    # A run is known by its weights, not by how its path was written.
-    if scores is None or any(
-        scores["info"].get(key) != value for key, value in info.items() if key != "runs"
-    ):
+    """The `scores.json` of the directory, if it is whole and of an evaluation like this one."""
+    if not (directory / "scores.json").exists():
         return None
-    return scores
+    try:
+        scores = read_json(directory / "scores.json")
+        check_digests(directory, scores["files"], ["hypotheses.txt", "sentences.jsonl"])
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("%s; the evaluation is made again", error)
+        return None
+    # A run is known by its weights, not by how its path was written.
+    same = all(scores["info"].get(key) == value for key, value in info.items() if key != "runs")
+    return scores if same else None
 
 
 def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
@@ -188,8 +195,7 @@ def align(config: AlignConfig) -> dict[int, dict[str, float]]:
         directory / "alignments.npz", lambda path: save_alignments(path, [pair.weights for pair in aligned])
     )
     if gold:
-        scores = json.dumps({"pairs": len(pairs), "by_offset": found}, indent=2) + "\n"
-        write(directory / "scores.json", lambda path: path.write_text(scores, encoding="utf-8"))
+        write_json(directory / "scores.json", {"pairs": len(pairs), "by_offset": found})
         for offset, one in found.items():
             print(f"offset {offset:+d}  " + "  ".join(f"{name} {value:.2%}" for name, value in one.items()))
     print(f"links: {directory / 'links.txt'}")
@@ -210,8 +216,7 @@ def digest(content: bytes) -> str:
 
 def about(config: EvaluateConfig, trained: TrainConfig, pairs: list[tuple[str, str]]) -> dict[str, Any]:
     """All that an evaluation of these pairs depends on, as plain values for its report."""
-    names = [f"{config.checkpoint}{kind}" for kind in (".safetensors", ".pt")]
-    files = [Run(path).checkpoints / name for path in as_list(config.run) for name in names]
+    files = [Run(path).checkpoints / f"{config.checkpoint}.safetensors" for path in as_list(config.run)]
     return {
         "runs": as_list(config.run),
         "weights": [digest(file.read_bytes()) for file in files if file.exists()],
@@ -281,6 +286,7 @@ def resolve_split(corpus: Corpus, split: str) -> str:
         raise ValueError(
             f"there is no split {split!r}: the corpus has {', '.join(splits)} (set split=..., to train test_split=...)"
         )
+    refuse_paths(split)  # a run's own configuration may come from anywhere
     return split
 
 

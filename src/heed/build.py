@@ -20,7 +20,7 @@ from heed.run import Run
 from heed.score import Score
 from heed.text import TokenizerSettings, Word
 from heed.text.pair import Tokenizers, load_pair
-from heed.training.checkpoint import load_weights
+from heed.training.checkpoint import check_shapes, load_weights, read_weights, states
 from heed.training.trainer import Trainer
 from heed.training.validation import Validator
 
@@ -124,7 +124,7 @@ def build_trainer(config: TrainConfig, prepared: Prepared, run: Run) -> Trainer:
         precision,
     )
     batches = Batches(prepared.pairs("train"), budget, config.seed)
-    if not any(run.checkpoints.glob("*.pt")):
+    if not states(run.checkpoints):
         run.record(
             finished=False, **facts(model, batches, (prepared.directory / "prepare.json").read_bytes())
         )
@@ -157,7 +157,14 @@ def load_run(path: str | Path, checkpoint: str) -> tuple[Seq2Seq, Tokenizers, Tr
     """A run's model with the weights of a checkpoint (`best`, `last`, `step-…`), its tokenizers and configuration."""
     run = Run(path)
     config = run.config()
+    run.check_corpus()
     tokenizers = load_pair(build_tokenizer_settings(config.tokenizer), run.path)
-    model = build_model(config, (len(tokenizers.src), len(tokenizers.tgt)), tokenizers.joint)
-    load_weights(model, run.checkpoints, checkpoint)
+    sizes = (len(tokenizers.src), len(tokenizers.tgt))
+    weights, file = read_weights(run.checkpoints, checkpoint)
+    with torch.device(
+        "meta"
+    ):  # a configuration may ask for any size: none of it is made but what the file holds
+        check_shapes(build_model(config, sizes, tokenizers.joint), weights, file)
+    model = build_model(config, sizes, tokenizers.joint)
+    load_weights(model, weights, file)
     return model, tokenizers, config

@@ -5,7 +5,6 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -13,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from heed import fast
+from heed.config import CONFIGS
 
 # Before torch is loaded. Threads that wait for each other spin, by default for so long that training beside any other
 # work becomes ten times slower; not to spin at all costs a third of the speed on an idle machine. (docs/LOG.md)
@@ -21,8 +21,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # oneDNN keeps the code that it makes for each shape of a product. By default that is 1,024 shapes and gigabytes, hardly
 # any of them met twice; what a step uses again fits in these.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
-
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:

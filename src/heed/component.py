@@ -1,14 +1,17 @@
 """Part of a configuration to object: the only place that resolves a `_target_`. Imports no torch by itself."""
 
 import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import make_dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from heed.config import typed
+from heed.config import CONFIGS, typed
 from heed.data.corpus import Corpus
 from heed.text.tokenizer import TokenizerSettings
 
@@ -45,6 +48,32 @@ def component(group: str, config: Mapping[str, Any], interface: type[T], **given
     types = {name: _known(accepted[name].annotation) for name in keys}
     values = typed(make_dataclass(group, types.items()), dict(keys), group)
     return cls(**given, **{name: getattr(values, name) for name in keys})
+
+
+def refuse_strange_targets(group: str, config: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
+    """`ValueError` where a run's `_target_` is neither heed's nor named by the user's own YAMLs.
+
+    To look at a class is to import its module, which may do anything. What a run from elsewhere names is not looked at
+    unless the user has named it too: in the configuration `mine`, in `configs/`, in a `--config-dir`, or by a module
+    that is imported already.
+    """
+    target = str(config.get("_target_"))
+    module = target.rpartition(".")[0]
+    if module.startswith("heed.") or module in sys.modules or target == mine.get("_target_"):
+        return
+    directories = [CONFIGS]
+    if HydraConfig.initialized():
+        sources = HydraConfig.get().runtime.config_sources
+        directories += [Path(source.path) for source in sources if source.provider == "command-line"]
+    for directory in directories:
+        for path in directory.glob("*/*.yaml"):
+            named: Any = OmegaConf.to_container(OmegaConf.load(path))
+            if isinstance(named, dict) and named.get("_target_") == target:
+                return
+    raise ValueError(
+        f"{group}._target_ is {target!r}, which is neither heed's nor in your configs/: it is not imported. If you "
+        "trust it, name it in a YAML there, or give a --config-dir that has one"
+    )
 
 
 def _known(annotation: Any) -> Any:

@@ -1,12 +1,15 @@
 """The typed schema of a configuration: an unknown key, a wrong type, an impossible value is an error that says so."""
 
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from heed.search.settings import SearchSettings
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def require_one_of(key: str, value: str, choices: tuple[str, ...]) -> None:

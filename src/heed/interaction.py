@@ -10,12 +10,13 @@ from threading import Thread
 from heed.data.reading import decode_lines
 from heed.evaluation.heatmap import terminal_heatmap
 from heed.search.translator import Translation, Translator
+from heed.text.tokenizer import printable
 
 
 def pipe(translator: Translator, buffer: int, scores: bool) -> None:
     """Standard input to standard output, a line for each; at most `buffer` of them translated together."""
     try:
-        for chunk in arriving(decode_lines(sys.stdin.buffer, "standard input"), buffer):
+        for chunk in arriving(decode_lines(sys.stdin.buffer.readline, "standard input"), buffer):
             for best in translator.translate(chunk):
                 sys.stdout.buffer.write((one_line(best, scores) + "\n").encode())
             sys.stdout.buffer.flush()
@@ -64,7 +65,9 @@ def prompt(translator: Translator, scores: bool) -> None:
             print()
             return
         best = translator.translate([line])[0]
-        print(one_line(best, scores))
+        print(
+            printable(one_line(best, scores).replace("\t", "    "))
+        )  # a model may spell what moves the cursor
         print(terminal_heatmap(best[0].pieces, best[0].src_pieces, best[0].alignment))
 
 

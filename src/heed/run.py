@@ -2,19 +2,36 @@
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
+import yaml
 from omegaconf import OmegaConf
 
+from heed.component import refuse_strange_targets
 from heed.config import TrainConfig, typed
-from heed.files import write
+from heed.files import (
+    BLANK,
+    FORMAT,
+    check_digests,
+    check_format,
+    check_text,
+    read_json,
+    seal,
+    sha256,
+    write,
+    write_json,
+)
 
 LONGEST_NAME = 100  # characters
+HEAD = re.compile(r"# heed's record of the run, not to be edited: format (\d+), sha256 ")
+log = logging.getLogger(__name__)
 
 
 class Run:
@@ -27,12 +44,23 @@ class Run:
         self.tensorboard = self.path / "tensorboard"
         self.metrics_file = self.path / "metrics.jsonl"
         self.facts_file = self.path / "training.json"
+        self.corpus_file = self.path / "corpus.json"
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something trained that could be lost."""
+        return any(self.checkpoints.glob("*.safetensors"))
 
     def check(self, config: TrainConfig) -> None:
         """`ValueError`, naming the keys, where the directory holds a run of another configuration."""
-        if not any(self.checkpoints.glob("*.pt")):
-            return  # nothing trained yet, so nothing to be lost
-        differences = list(differing(relevant(self.config()), relevant(config)))
+        self.refuse_links()
+        if old := next(self.checkpoints.glob("*.pt"), None):
+            raise ValueError(
+                f"{old} is a pickle of an older heed, which this one does not read: train elsewhere"
+            )
+        if not self.begun:
+            return
+        differences = list(differing(relevant(self.config(mine=config)), relevant(config)))
         if differences:
             raise ValueError(
                 f"{self.path} holds a run of another configuration; it has, and you ask for:\n"
@@ -47,35 +75,120 @@ class Run:
         """
         files = {"corpus.json": prepared / "prepare.json"}
         files |= {file.name: file for file in sorted(prepared.glob("tokenizer*.model"))}
-        if any(self.checkpoints.glob("*.pt")):
+        if self.begun:
             for name, file in files.items():
-                if not (self.path / name).exists() or (self.path / name).read_bytes() != file.read_bytes():
+                if not (self.path / name).exists() or sha256(self.path / name) != sha256(file):
                     raise ValueError(
                         f"{self.path} was trained on another corpus than {prepared}: its {name} differs. The data have "
                         "changed since; bring them back, or train in another directory (make: RUN=..., script: run=...)"
                     )
         self.path.mkdir(parents=True, exist_ok=True)
+        for leftover in (*self.path.glob("*.tmp"), *self.checkpoints.glob("*.tmp")):  # of a killed process
+            leftover.unlink()
         for name, file in files.items():
             write(self.path / name, partial(shutil.copyfile, file))
-        write(self.config_file, partial(OmegaConf.save, OmegaConf.create(_plain(config))))
+        text = f"# heed's record of the run, not to be edited: format {FORMAT}, sha256 {BLANK}\n"
+        text += OmegaConf.to_yaml(OmegaConf.create(_plain(config)))
+
+        def save(temporary: Path) -> None:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+            seal(temporary)
+
+        write(self.config_file, save)
 
     def facts(self) -> dict[str, Any]:
-        """What training recorded about itself for comparisons; nothing in a run that is older than such records."""
-        return json.loads(self.facts_file.read_text(encoding="utf-8")) if self.facts_file.exists() else {}
+        """What training recorded about itself for comparisons. `ValueError` where that is damaged."""
+        return read_json(self.facts_file) if self.facts_file.exists() else {}
 
     def record(self, **facts: Any) -> None:
         """Adds to `facts`."""
-        content = json.dumps(self.facts() | facts, indent=2) + "\n"
+        try:
+            earlier = self.facts()
+        except ValueError as error:  # no reason to lose what was trained
+            log.warning("%s; it is begun anew", error)
+            earlier = {}
         self.path.mkdir(parents=True, exist_ok=True)
-        write(self.facts_file, lambda path: path.write_text(content, encoding="utf-8"))
+        write_json(self.facts_file, earlier | facts)
 
-    def config(self) -> TrainConfig:
-        """The configuration that the run was made with. `ValueError` where there is none."""
+    def metrics(self, least: int = 0) -> list[dict[str, Any]]:
+        """What was measured, line by line of `metrics.jsonl`.
+
+        Damaged lines are left out, with a warning, also where it has fewer than `least` lines.
+        """
+        lines = self.metrics_file.read_bytes().split(b"\n") if self.metrics_file.exists() else [b""]
+        measured = [found for line in lines if (found := _measured(line)) is not None]
+        # The last one has no line end, unless a process was killed in writing it.
+        if lost := max(least, len(lines) - 1) - len(measured):
+            log.warning("%s: %d lines are damaged or lost, and left out", self.metrics_file, lost)
+        return measured
+
+    def config(self, mine: TrainConfig | None = None) -> TrainConfig:
+        """The configuration that the run was made with; what `mine` names too is trusted.
+
+        `ValueError` where there is none, or where the run is not what heed wrote: damaged, edited, of another format,
+        with links that lead out of it, or a `_target_` that could run what is not yours (see docs/reliability.md).
+        """
         if not self.config_file.exists():
             raise ValueError(
                 f"{self.path} is not a run directory: it has no config.yaml. Train one, or name one"
             )
-        return typed(TrainConfig, OmegaConf.load(self.config_file))  # type: ignore[arg-type]
+        self.refuse_links()
+        with open(self.config_file, encoding="utf-8", errors="replace") as file:
+            head = HEAD.match(file.readline(1000))
+        if not head:
+            raise ValueError(
+                f"{self.config_file} is damaged, or of a heed before formats had numbers: use that one, or train again"
+            )
+        check_text(self.config_file)
+        check_format(self.config_file, int(head[1]))
+        text = self.config_file.read_text(encoding="utf-8")
+        try:
+            # An alias lets a few lines stand for gigabytes; `${…}` can ask for what the environment holds.
+            if "${" in text or any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+                raise ValueError(f"{self.config_file}: heed writes no aliases and no ${{…}} into a run")
+            config = OmegaConf.create(text)
+        except (yaml.YAMLError, RecursionError) as error:
+            raise ValueError(f"{self.config_file}: {error}") from None
+        trained: TrainConfig = typed(TrainConfig, config)  # type: ignore[arg-type]
+        for group in ("data", "tokenizer", "score", "decoder"):
+            known = getattr(mine, group) if mine else {}
+            refuse_strange_targets(f"{self.config_file}: {group}", getattr(trained, group), known)
+        return trained
+
+    def check_corpus(self) -> None:
+        """`ValueError` where the tokenizers are not those that the run was made with."""
+        known = read_json(self.corpus_file).get("files")
+        if not isinstance(known, dict):
+            raise ValueError(f"{self.corpus_file} does not name the tokenizers' SHA-256")
+        check_digests(self.path, known, [name for name in known if name.startswith("tokenizer")])
+
+    def refuse_links(self) -> None:
+        """`ValueError` where a symbolic link leads out of the run: what is written to a stranger's stays in it."""
+        whole = self.path.resolve()
+        for path in self.path.rglob("*"):
+            if path.is_symlink() and not path.resolve().is_relative_to(whole):
+                raise ValueError(
+                    f"{path} is a link out of the run, to {path.resolve()}: put there what it leads to"
+                )
+
+
+def metrics_line(measured: dict[str, Any]) -> str:
+    """A line of `metrics.jsonl`, with format and checksum."""
+    line = {**measured, "format": FORMAT}
+    return json.dumps({**line, "crc32": crc32(json.dumps(line).encode())}) + "\n"
+
+
+def _measured(line: bytes) -> dict[str, Any] | None:
+    """The content of a line that `metrics_line` made, or None."""
+    try:
+        found = json.loads(line)
+        whole = metrics_line({key: value for key, value in found.items() if key not in ("format", "crc32")})
+    except (ValueError, AttributeError):  # no JSON, no dictionary
+        return None
+    if whole.encode() != line + b"\n":
+        return None
+    del found["format"], found["crc32"]
+    return found
 
 
 def _plain(config: TrainConfig) -> dict[str, Any]:

@@ -29,6 +29,10 @@ class Batch(NamedTuple):
             src=self.src.to(device), tgt_in=self.tgt_in.to(device), tgt_out=self.tgt_out.to(device)
         )
 
+    def halves(self) -> "list[Batch]":
+        """The first half of its rows and the second; only itself where it has one row."""
+        return [Batch(*half) for half in zip(*(tensor.chunk(2) for tensor in self), strict=True)]
+
 
 class Batches:
     """The batches of a split, epoch after epoch without end: `for batch in batches`.

@@ -4,8 +4,9 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -16,11 +17,11 @@ from tqdm import tqdm
 
 from heed.data.corpus import Corpus
 from heed.data.store import EncodedPairs, StoreWriter, TokenStore
-from heed.files import locked
+from heed.files import check_digests, digests, locked, read_json, refuse_paths, write_json, writing
 from heed.text.pair import Tokenizers, load_pair, train_pair
 from heed.text.tokenizer import TokenizerSettings
 
-FORMAT = 2  # to be raised when the same inputs give other files
+RECIPE = 3  # to be raised when the same inputs give other files
 SIDES = ("src", "tgt")
 CHUNK = 8192  # pairs held in memory at a time
 log = logging.getLogger(__name__)
@@ -31,9 +32,12 @@ class Prepared:
 
     def __init__(self, directory: Path, settings: TokenizerSettings):
         self.directory = directory
-        self.tokenizers: Tokenizers = load_pair(settings, directory)
-        about = json.loads((directory / "prepare.json").read_text(encoding="utf-8"))
+        with self._advising():
+            about = read_json(directory / "prepare.json")
         self.stats: dict[str, dict[str, int]] = about["splits"]  # split → pairs read, empty, long, kept
+        self._digests: dict[str, str] = about["files"]
+        self._check_files("tokenizer")
+        self.tokenizers: Tokenizers = load_pair(settings, directory)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -43,6 +47,7 @@ class Prepared:
     def pairs(self, split: str) -> EncodedPairs:
         """The encoded split: the kept pairs of `train`, all pairs of another."""
         self._check(split)
+        self._check_files(*(f"{split}.{side}.{kind}" for side in SIDES for kind in ("ids", "offsets")))
         sizes = (len(self.tokenizers.src), len(self.tokenizers.tgt))
         stores = (
             TokenStore(self.directory / f"{split}.{side}", V) for side, V in zip(SIDES, sizes, strict=True)
@@ -54,22 +59,37 @@ class Prepared:
         self._check(split)
         if split == "train":
             raise ValueError("the text of train is not kept; ask for val or a test split")
+        self._check_files(*(f"{split}.{side}.txt" for side in SIDES))
         src, tgt = zip(*_read_text(self.directory, split), strict=True)
         return list(src), list(tgt)
 
     def alignments(self, split: str) -> list[list[tuple[int, int]]] | None:
         """Gold (source word, target word) links, from 0, of each held-out sentence; None if not known."""
         self._check(split)
-        path = self.directory / f"{split}.align"
-        if not path.exists():
+        name = f"{split}.align"
+        if name not in self._digests:
             return None
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        self._check_files(name)
+        lines = (self.directory / name).read_text(encoding="utf-8").split("\n")[:-1]
         links = ((link.split("-") for link in line.split()) for line in lines)
         return [[(int(i), int(j)) for i, j in line] for line in links]
 
     def _check(self, split: str) -> None:
         if split not in self.splits:
             raise ValueError(f"there is no split {split!r}; there are {', '.join(self.splits)}")
+
+    def _check_files(self, *beginnings: str) -> None:
+        """`ValueError` where a file whose name begins so is not the one that was made."""
+        with self._advising():
+            names = [name for name in self._digests if name.startswith(beginnings)]
+            check_digests(self.directory, self._digests, names)
+
+    @contextmanager
+    def _advising(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(f"{error}. Delete the directory {self.directory} and prepare again") from None
 
 
 def prepare(corpus: Corpus, settings: TokenizerSettings, root: Path, max_length: int) -> Prepared:
@@ -84,8 +104,10 @@ def prepare(corpus: Corpus, settings: TokenizerSettings, root: Path, max_length:
     """
     if max_length < 1:
         raise ValueError(f"max_length is {max_length}; give the most pieces of a sentence, 1 or more")
+    for name in (corpus.src, corpus.tgt, *corpus.splits()):  # they become names of files
+        refuse_paths(name)
     recipe = {
-        "format": FORMAT,
+        "recipe": RECIPE,
         "corpus": {"class": _class(corpus), "src": corpus.src, "tgt": corpus.tgt, **corpus.fingerprint()},
         "tokenizer": {"class": _class(settings), **asdict(settings)},
         "max_length": max_length,
@@ -94,8 +116,11 @@ def prepare(corpus: Corpus, settings: TokenizerSettings, root: Path, max_length:
     final = root / f"{type(corpus).__name__.lower()}-{corpus.src}-{corpus.tgt}-{key}"
     if not final.is_dir():
         with locked(root / ".lock", wait=True):
+            for leftover in root.glob(".preparing-*"):  # of a killed process
+                shutil.rmtree(leftover, ignore_errors=True)
             if not final.is_dir():  # still: another process may have made it meanwhile
-                _make(corpus, settings, max_length, recipe, final)
+                with writing(final):
+                    _make(corpus, settings, max_length, recipe, final)
     return Prepared(final, settings)
 
 
@@ -128,8 +153,8 @@ def _build(
         )
     if train["kept"] < train["pairs"]:
         log.warning("train: dropped %s, of %d pairs", dropped, train["pairs"])
-    about = json.dumps({**recipe, "splits": stats}, indent=2, ensure_ascii=False, default=str) + "\n"
-    (directory / "prepare.json").write_text(about, encoding="utf-8")
+    plain = json.loads(json.dumps(recipe, default=str))
+    write_json(directory / "prepare.json", {**plain, "splits": stats, "files": digests(directory)})
     for path in (*directory.iterdir(), directory):
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)

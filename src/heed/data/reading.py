@@ -1,15 +1,19 @@
 """Text files as lines: strict, streaming, and clear about what is wrong and where."""
 
 import gzip
-import hashlib
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
+
+from heed import files
 
 BOM = "\ufeff"
+LONGEST_LINE = 1 << 20  # bytes: more is no sentence, and a few packed bytes can stand for gigabytes of them
 
 
 @contextmanager
@@ -24,20 +28,25 @@ def _naming(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: cannot be read ({error}); {advice}") from error
 
 
-def _open(path: Path, member: str | None) -> AbstractContextManager[Iterable[bytes]]:
+def _open(path: Path, member: str | None) -> AbstractContextManager[Any]:
     if member is not None:
         return zipfile.ZipFile(path).open(member)
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
-def decode_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
-    r"""Lines of a binary stream, such as `sys.stdin.buffer`, as text without their line ends.
+def decode_lines(readline: Callable[[int], bytes], name: str) -> Iterator[str]:
+    r"""Lines of a binary stream, read by such as `sys.stdin.buffer.readline`, as text without their line ends.
 
     A line ends at \n alone, so U+2028, \x0b and their like stay inside it. A BOM at the start and the \r of
-    a CRLF go. The `ValueError` for a NUL or for invalid UTF-8 says `name`, the line from 1, the byte from 0.
+    a CRLF go. The `ValueError` for a NUL, for invalid UTF-8 or for a line of more than LONGEST_LINE bytes says `name`,
+    the line from 1, the byte from 0.
     """
     offset = 0  # of the line's first byte
-    for number, raw in enumerate(stream, start=1):
+    for number, raw in enumerate(iter(partial(readline, LONGEST_LINE + 1), b""), start=1):
+        if len(raw) > LONGEST_LINE:
+            raise ValueError(
+                f"{name}: line {number}, from byte {offset}, has over {LONGEST_LINE:,} bytes: cut it into sentences"
+            )
         if b"\0" in raw:
             where = f"byte {offset + raw.index(0)}"
             raise ValueError(
@@ -65,7 +74,7 @@ def read_lines(path: Path, member: str | None = None) -> Iterator[str]:
         ValueError: the file is missing, unreadable or damaged, or its text is not clean UTF-8.
     """
     with _naming(path), _open(path, member) as stream:
-        yield from decode_lines(stream, f"{path}:{member}" if member else str(path))
+        yield from decode_lines(stream.readline, f"{path}:{member}" if member else str(path))
 
 
 def read_aligned(src: Path, tgt: Path) -> Iterator[tuple[str, str]]:
@@ -92,5 +101,5 @@ def read_aligned(src: Path, tgt: Path) -> Iterator[tuple[str, str]]:
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal. A `ValueError` names a file that cannot be read."""
-    with _naming(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with _naming(path):
+        return files.sha256(path)

@@ -1,5 +1,6 @@
 """Numbers that say what an alignment looks like, and its store on disk."""
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+LARGEST = 1 << 32  # bytes of a file's alignments
 
 
 def normalized_entropy(
@@ -90,7 +93,10 @@ def save_alignments(path: Path, alignments: Sequence[Float[np.ndarray, "_T _S"]]
 
 
 def load_alignments(path: Path) -> list[Float[np.ndarray, "_T _S"]]:
-    """Reads what `save_alignments` wrote; nothing is unpickled."""
+    """Reads what `save_alignments` wrote; nothing is unpickled. `ValueError` where it would take more than LARGEST."""
+    with zipfile.ZipFile(path) as packed:
+        if sum(member.file_size for member in packed.infolist()) > LARGEST:
+            raise ValueError(f"{path} would take more than {LARGEST:,} bytes: heed wrote no such file")
     with np.load(path, allow_pickle=False) as stored:
         weights, shapes = stored["weights"], stored["shapes"]
     parts = np.split(weights, np.cumsum(shapes.prod(axis=1))[:-1])

@@ -1,6 +1,5 @@
 """A comparison of runs in numbers: means over seeds, what makes it fair or unfair, curves."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from heed.evaluation.metrics import METRICS
 from heed.evaluation.report import flat
 from heed.evaluation.significance import Difference
+from heed.files import read_json
 from heed.run import Run, relevant
 
 ENOUGH_SEEDS = 3
@@ -35,15 +35,15 @@ class Evaluated:
         trained = run.config()
         config = relevant(trained)
         del config["seed"]
-        lines = run.metrics_file.read_text(encoding="utf-8").split("\n") if run.metrics_file.exists() else []
+        facts = run.facts()
         return cls(
             run.path,
             system,
             trained.seed,
             config,
-            run.facts(),
-            [json.loads(line) for line in lines if line],
-            json.loads((evaluation / "scores.json").read_text(encoding="utf-8")),
+            facts,
+            run.metrics(facts.get("lines", 0)),
+            read_json(evaluation / "scores.json"),
             (evaluation / "hypotheses.txt").read_text(encoding="utf-8").split("\n")[:-1],
             evaluation / "sentences.jsonl",
         )

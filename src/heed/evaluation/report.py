@@ -19,7 +19,7 @@ from heed.evaluation.heatmap import alignment_figure, printable, save_png
 from heed.evaluation.links import Agreement
 from heed.evaluation.metrics import METRICS, bleu_by_length, score_corpus, sentence_bleu
 from heed.evaluation.page import Shown, Table, merge_words, save_sentences, write_page
-from heed.files import locked
+from heed.files import digests, locked, write_json
 
 if TYPE_CHECKING:
     from heed.search.translator import Translation
@@ -97,9 +97,6 @@ def write_evaluation(
             _write(new / "hypotheses.txt", "".join(line + "\n" for line in hypotheses))
             if any(len(n_best) > 1 for n_best in translations):
                 _write(new / "n_best.tsv", _n_best_table(translations))
-            _write(
-                new / "scores.json", json.dumps(scores, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-            )
             save_alignments(new / "alignments.npz", [translation.alignment for translation in best])
             _write_page(new, scores, references, best, line_bleu)
             pictures = _heatmaps(new, examples, best)
@@ -113,6 +110,8 @@ def write_evaluation(
                 _foot(scores),
             ]
             _write(new / "report.md", "\n\n".join(blocks) + "\n")
+            scores["files"] = digests(new)
+            write_json(new / "scores.json", scores)
             _swap(new, directory, old)
         finally:
             shutil.rmtree(new, ignore_errors=True)

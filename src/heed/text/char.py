@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from heed.files import write_json
 from heed.text.tokenizer import (
     SPECIALS,
     UNK,
@@ -11,8 +12,7 @@ from heed.text.tokenizer import (
     Tokenizer,
     TokenizerSettings,
     printable,
-    read_json,
-    write_json,
+    read_model,
 )
 
 
@@ -79,7 +79,7 @@ class Char(TokenizerSettings):
 
     def load(self, path: Path) -> Tokenizer:
         """Reads what `train` wrote; a `ValueError` where the file is broken."""
-        model = read_json(path, "char")
+        model = read_model(path, "char")
         characters, byte_fallback = model.get("characters"), model.get("byte_fallback")
         if not isinstance(characters, str) or not isinstance(byte_fallback, bool):
             raise ValueError(

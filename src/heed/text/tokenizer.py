@@ -1,13 +1,12 @@
 """What every tokenizer is: text to ids and back."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heed.files import write
+from heed.files import read_json
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 """Ids of the four special symbols, the same in every vocabulary."""
@@ -61,18 +60,12 @@ def printable(label: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in label)
 
 
-def write_json(path: Path, model: dict[str, Any]) -> None:
-    """Writes a model that is plain data, one item per line so that people and `diff` can read it."""
-    content = json.dumps(model, ensure_ascii=False, indent=1).encode() + b"\n"
-    write(path, lambda temporary: temporary.write_bytes(content))
-
-
-def read_json(path: Path, kind: str) -> dict[str, Any]:
-    """Reads what `write_json` wrote; a `ValueError` where the file is broken or its `kind` is another."""
+def read_model(path: Path, kind: str) -> dict[str, Any]:
+    """Reads a model that `write_json` wrote; a `ValueError` where the file is broken or its `kind` is another."""
     try:
-        model = json.loads(path.read_bytes().decode("utf-8"))
-    except ValueError as error:  # JSON and UTF-8 errors are ValueErrors
+        model = read_json(path)
+    except ValueError as error:
         raise ValueError(f"{path}: broken tokenizer model ({error}); prepare the data again") from error
-    if not isinstance(model, dict) or model.get("kind") != kind:
+    if model.get("kind") != kind:
         raise ValueError(f"{path}: not a model of tokenizer={kind}; choose the tokenizer that wrote it")
     return model

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heed.files import write_json
 from heed.text.tokenizer import (
     SPECIALS,
     UNK,
@@ -20,8 +21,7 @@ from heed.text.tokenizer import (
     Tokenizer,
     TokenizerSettings,
     printable,
-    read_json,
-    write_json,
+    read_model,
 )
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Word(TokenizerSettings):
 
     def load(self, path: Path) -> Tokenizer:
         """Reads what `train` wrote; a `ValueError` where the file is broken."""
-        model = read_json(path, "word")
+        model = read_model(path, "word")
         tokenizer, lower, counts = model.get("tokenizer"), model.get("lower"), model.get("counts")
         if not (isinstance(tokenizer, str | None) and isinstance(lower, bool) and isinstance(counts, dict)):
             raise ValueError(

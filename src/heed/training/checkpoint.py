@@ -1,5 +1,6 @@
-"""Checkpoints: written whole or not at all; nothing is ever unpickled."""
+"""Checkpoints: safetensors files with a checksum, written whole or not at all; nothing is ever unpickled."""
 
+import json
 import logging
 import os
 from functools import partial
@@ -7,24 +8,40 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from heed.files import write
+from heed.files import BLANK, FORMAT, check_format, check_seal, seal, write
 
-FORMAT = 1
+STATES = ("fresh", "last", "previous")  # the newest first
+Tensors = dict[str, Tensor]
 log = logging.getLogger(__name__)
 
 
+def states(directory: Path) -> list[Path]:
+    """The training states that are there, the newest first."""
+    return [path for name in STATES if (path := directory / f"{name}.safetensors").exists()]
+
+
 def save_state(directory: Path, state: dict[str, Any]) -> None:
-    """Saves everything the training loop needs as `last.pt`; the one before stays as `previous.pt`."""
-    directory.mkdir(parents=True, exist_ok=True)
-    last, fresh = directory / "last.pt", directory / "fresh.pt"
-    write(fresh, lambda path: torch.save({"format": FORMAT, **state}, path))
-    if last.exists():
-        os.replace(last, directory / "previous.pt")
-    os.replace(fresh, last)
+    """Saves everything the training loop needs as `last`; the one before stays as `previous`.
+
+    `state`: dictionaries and lists of tensors and of what JSON can say.
+    """
+    tensors: Tensors = {}
+    plain = _packed(state, "state", tensors, {})
+    write(directory / "fresh.safetensors", partial(_save, tensors, plain))
+    settle(directory)
+
+
+def settle(directory: Path) -> None:
+    """What a process that was killed while it saved left to be renamed."""
+    fresh, last, previous = (directory / f"{name}.safetensors" for name in STATES)
+    if fresh.exists():
+        if last.exists():
+            os.replace(last, previous)
+        os.replace(fresh, last)
 
 
 def load_state(directory: Path) -> dict[str, Any] | None:
@@ -32,15 +49,14 @@ def load_state(directory: Path) -> dict[str, Any] | None:
 
     `ValueError` where there are states and none can be read.
     """
-    found = [path for name in ("fresh.pt", "last.pt", "previous.pt") if (path := directory / name).exists()]
+    found = states(directory)
     for path in found:
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever a damaged file makes of the reader
-            log.warning("%s cannot be read and is passed over: %.200r", path, error)
+            check_seal(path)
+        except ValueError as error:
+            log.warning("%s; it is passed over", error)
             continue
-        if state["format"] != FORMAT:
-            raise ValueError(f"{path} has format {state['format']}; this version of heed reads {FORMAT}")
+        state: dict[str, Any] = _load(path)[1]
         return state
     if found:
         raise ValueError(
@@ -49,16 +65,43 @@ def load_state(directory: Path) -> dict[str, Any] | None:
     return None
 
 
-def save_weights(directory: Path, name: str, model: nn.Module) -> None:
-    """Saves a model's weights as `<name>.safetensors`."""
-    directory.mkdir(parents=True, exist_ok=True)
-    write(directory / f"{name}.safetensors", partial(save_file, _tensors(model)))
+def save_weights(directory: Path, name: str, model: nn.Module, keep: int = 0) -> None:
+    """Saves a model's weights as `<name>.safetensors`.
+
+    With `keep`, removes the oldest `step-…` first, as soon as the new file is on disk under a temporary name, so that
+    there are never more than so many.
+    """
+    path, fresh = directory / f"{name}.safetensors", directory / f"{name}.fresh"
+    write(fresh, partial(_save, _tensors(model), None))
+    if keep:
+        others = sorted(other for other in directory.glob("step-*.safetensors") if other != path)
+        for old in others[: len(others) - keep + 1]:
+            old.unlink()
+    os.replace(fresh, path)
 
 
-def load_weights(model: nn.Module, directory: Path, name: str) -> None:
-    """Puts the weights of `best`, `last` or a kept `step-…` into the model.
+def load_weights(model: nn.Module, saved: Tensors, path: Path) -> None:
+    """Puts saved weights, those of the file `path`, into the model; `ValueError` where they are of another one."""
+    check_shapes(model, saved, path)
+    with torch.no_grad():
+        for name, tensor in _tensors(model).items():
+            tensor.copy_(saved[name])
 
-    `ValueError` where there is no such checkpoint, listing what there is, or where it is damaged or of another model.
+
+def check_shapes(model: nn.Module, saved: Tensors, path: Path) -> None:
+    """`ValueError` unless the saved weights have the names and sizes of the model's."""
+    shapes = [{name: tuple(tensor.shape) for name, tensor in d.items()} for d in (saved, _tensors(model))]
+    if shapes[0] != shapes[1]:
+        different = sorted(
+            name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)
+        )
+        raise ValueError(f"{path} is of another model: it differs in {', '.join(different)}")
+
+
+def read_weights(directory: Path, name: str) -> tuple[Tensors, Path]:
+    """The weights of `best`, `last` or a kept `step-…` by name, a shared one once, and their file.
+
+    `ValueError` where there is no such checkpoint, listing what there is, or where it is damaged.
     """
     if name == "last":
         state = load_state(directory)
@@ -68,33 +111,63 @@ def load_weights(model: nn.Module, directory: Path, name: str) -> None:
         weights = (
             {k[7:]: v for k, v in averaged.items() if k.startswith("module.")} if averaged else state["model"]
         )
-        model.load_state_dict(weights)
-        return
+        names = {id(tensor): name for name, tensor in reversed(weights.items())}  # the first one's, if shared
+        return {name: weights[name] for name in reversed(names.values())}, directory / "last.safetensors"
     path = directory / f"{name}.safetensors"
     if not path.exists():
-        there = (
-            sorted(p.stem for p in directory.glob("*.safetensors"))
-            + ["last"] * (directory / "last.pt").exists()
-        )
+        there = sorted(p.stem for p in directory.glob("*.safetensors") if p.stem not in ("fresh", "previous"))
         raise ValueError(
             f"{path}: no such checkpoint; there {'is ' + ', '.join(there) if there else 'is none yet'}"
         )
     try:
-        saved = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}): try checkpoint=last, or train again") from None
-    tensors = _tensors(model)
-    shapes = [{name: tuple(tensor.shape) for name, tensor in d.items()} for d in (saved, tensors)]
-    if shapes[0] != shapes[1]:
-        different = sorted(
-            name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)
-        )
-        raise ValueError(f"{path} is of another model: it differs in {', '.join(different)}")
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            tensor.copy_(saved[name])
+        check_seal(path)
+    except ValueError as error:
+        raise ValueError(f"{error}. Try checkpoint=last, or train again") from None
+    return _load(path)[0], path
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
+def _save(tensors: Tensors, state: Any, path: Path) -> None:
+    # All in one value: the order in which safetensors writes several is not always the same.
+    about = json.dumps({"format": FORMAT, "sha256": BLANK, "state": state})
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"heed": about})
+    seal(path)
+
+
+def _load(path: Path) -> tuple[Tensors, Any]:
+    """The tensors by name, and the state that holds them, of a file whose seal is whole."""
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {})["heed"])
+        check_format(path, about["format"])
+        tensors = load_file(path)
+        return tensors, _unpacked(about["state"], tensors)
+    except (SafetensorError, KeyError, TypeError, RecursionError) as error:  # sealed, but not by heed
+        raise ValueError(f"{path} is no checkpoint of heed ({error!r})") from None
+
+
+def _packed(value: Any, name: str, tensors: Tensors, names: dict[tuple[Any, ...], str]) -> Any:
+    """The value as JSON can say it; its tensors go into `tensors`, shared ones once."""
+    if isinstance(value, Tensor):
+        key = (value.data_ptr(), value.shape, value.dtype) if value.numel() else (name,)
+        if key not in names:
+            names[key] = name
+            tensors[name] = value.detach()
+        return {"tensor": names[key]}
+    if isinstance(value, dict):  # as pairs, for keys may be numbers
+        return {"items": [[key, _packed(one, f"{name}.{key}", tensors, names)] for key, one in value.items()]}
+    if isinstance(value, list | tuple):
+        return [_packed(one, f"{name}.{place}", tensors, names) for place, one in enumerate(value)]
+    return value
+
+
+def _unpacked(value: Any, tensors: Tensors) -> Any:
+    if isinstance(value, dict):
+        if "tensor" in value:
+            return tensors[value["tensor"]]
+        return {key: _unpacked(one, tensors) for key, one in value["items"]}
+    return [_unpacked(one, tensors) for one in value] if isinstance(value, list) else value
+
+
+def _tensors(model: nn.Module) -> Tensors:
     """Parameters and buffers by name; a shared one once."""
     return {name: tensor.detach() for name, tensor in (*model.named_parameters(), *model.named_buffers())}

@@ -1,6 +1,7 @@
 """What a run tells the world: `metrics.jsonl`, and TensorBoard."""
 
-import json
+import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,9 +9,10 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from heed.evaluation.heatmap import alignment_figure, figure_image
-from heed.files import write
-from heed.run import Run
+from heed.files import write, writing
+from heed.run import Run, metrics_line
 from heed.search.translator import Translation
+from heed.text.tokenizer import printable
 
 LAYOUT = {  # charts of TensorBoard's CUSTOM SCALARS, each with all runs; a tag is a regular expression there
     "learning": {
@@ -27,25 +29,33 @@ LAYOUT = {  # charts of TensorBoard's CUSTOM SCALARS, each with all runs; a tag 
 class Monitor:
     """Writes numbers to both, pictures and text to TensorBoard. After a resume neither holds anything past `step`."""
 
-    def __init__(self, run: Run, step: int) -> None:
+    def __init__(self, run: Run, step: int, lines: int = 0) -> None:
+        """`lines`: how many of `metrics.jsonl` there were at that step."""
+        self.run = run
+        threading.excepthook = _left_to_the_main_thread
         self.writer = SummaryWriter(str(run.tensorboard), purge_step=step + 1)
         self.writer.add_custom_scalars(LAYOUT)
-        kept = []
-        if run.metrics_file.exists():
-            for line in run.metrics_file.read_text(encoding="utf-8").split("\n"):
-                try:
-                    if json.loads(line)["step"] <= step:
-                        kept.append(line + "\n")
-                except (ValueError, KeyError):
-                    continue  # the end of the file, or a line cut short by a crash: it is after the last save
+        kept = [metrics_line(measured) for measured in run.metrics(lines) if measured["step"] <= step]
+        self.lines = max(lines, len(kept))
         write(run.metrics_file, lambda temporary: temporary.write_text("".join(kept), encoding="utf-8"))
         self.file = open(run.metrics_file, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Numbers by their TensorBoard tags, such as `train/loss`."""
-        self.file.write(json.dumps({"step": step, **metrics}) + "\n")
-        for tag, value in metrics.items():
-            self.writer.add_scalar(tag, value, step)
+        with writing(self.run.metrics_file):
+            self.file.write(metrics_line({"step": step, **metrics}))
+        self.lines += 1
+        with writing(self.run.tensorboard):
+            for tag, value in metrics.items():
+                self.writer.add_scalar(tag, value, step)
+
+    def flush(self) -> None:
+        """To be called before a state is saved: what was logged up to it is on disk before it is."""
+        with writing(self.run.tensorboard):
+            self.writer.flush()
+            for path in (self.run.metrics_file, *self.run.tensorboard.iterdir()):
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
 
     def samples(self, step: int, samples: Sequence[tuple[str, str, Translation]]) -> None:
         """Fixed validation sentences: a table of (source, reference, translation), and a heat map of each alignment."""
@@ -55,7 +65,6 @@ class Monitor:
             figure = alignment_figure(translation.pieces, translation.src_pieces, translation.alignment)
             self.writer.add_image(f"alignment/{number}", figure_image(figure), step, dataformats="HWC")
         self.writer.add_text("translations", "\n".join(rows), step)
-        self.writer.flush()
 
     def hparams(self, step: int, settings: dict[str, Any], metrics: dict[str, float]) -> None:
         """The run's row in TensorBoard's HPARAMS table; a later one takes its place."""
@@ -71,6 +80,13 @@ class Monitor:
         self.file.close()
 
 
+def _left_to_the_main_thread(failed: threading.ExceptHookArgs) -> None:
+    """TensorBoard writes in a thread, and hands what goes wrong there to the next call: to print it too is noise."""
+    if type(failed.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(failed)
+
+
 def _cell(text: str) -> str:
     """Text that cannot end a table cell or begin a tag."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "\\`")
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "\\`")
+    return printable(escaped)

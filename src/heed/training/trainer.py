@@ -21,7 +21,7 @@ from heed.evaluation.metrics import perplexity
 from heed.model import Seq2Seq
 from heed.run import Run
 from heed.text import PAD
-from heed.training.checkpoint import load_state, save_state, save_weights
+from heed.training.checkpoint import load_state, save_state, save_weights, settle
 from heed.training.loss import cross_entropy
 from heed.training.monitor import Monitor
 from heed.training.optimization import Schedule, make_average, make_optimizer
@@ -62,6 +62,9 @@ class Trainer:
                 "training.compile=true needs %s, which is not here: training goes on without, slower", missing
             )
             self.compile = False
+        run.checkpoints.mkdir(
+            parents=True, exist_ok=True
+        )  # here alone: one that vanishes is not to come back empty
         self.step = 0
         self.best: float | None = None
         self.validations_since_best = 0
@@ -69,11 +72,13 @@ class Trainer:
         self.window = torch.zeros(3, dtype=torch.float64)  # since the last log: nll, tokens, gradient norms
         self.window_steps = 0
         self.timed_tokens = 0  # since the last log, of this process alone
+        self.split_batches = 0  # likewise, since the start
         torch.manual_seed(seed)  # dropout
+        settle(run.checkpoints)
         state = load_state(run.checkpoints)
         if state is not None:
             self._load_state_dict(state)
-        self.monitor = Monitor(run, self.step)
+        self.monitor = Monitor(run, self.step, state["lines"] if state else 0)
 
     @property
     def finished(self) -> bool:
@@ -121,25 +126,37 @@ class Trainer:
                     clock += time.perf_counter() - paused
                 stopping = interrupted()
                 if validated or stopping or (settings.save_every and self.step % settings.save_every == 0):
-                    save_state(self.run.checkpoints, self._state_dict())
+                    self._save()
         return self.finished
 
+    def _save(self) -> None:
+        """`FloatingPointError`, and the last state stays as it is, where the weights are no numbers any more."""
+        if not all(torch.isfinite(tensor).all() for tensor in self.model.parameters()):
+            raise FloatingPointError(self._not_finite("weights were"))
+        self.monitor.flush()
+        save_state(self.run.checkpoints, self._state_dict())
+
     def _update(self, batches: list[Batch]) -> None:
-        """One step of the optimiser, from one batch or several."""
+        """One step of the optimiser, from one batch or several. What does not fit the memory is cut in halves."""
         self.model.train()
-        self.optimizer.zero_grad()
         tokens = sum(int(batch.tgt_lengths.sum()) for batch in batches)
-        nll = torch.zeros((), device=self.device)
-        for batch in batches:
-            batch = batch.to(self.device)
-            real = batch.tgt_out != PAD
-            with self.autocast(), fast.compiling(self.compile):
-                readouts, _ = self.model(batch.src, batch.src_lengths, batch.tgt_in)
-                loss, batch_nll = cross_entropy(
-                    readouts[real], batch.tgt_out[real], self.model.output, self.settings.label_smoothing
-                )
-            (loss / tokens).backward()
-            nll += batch_nll
+        while True:
+            self.optimizer.zero_grad()
+            try:
+                nll = self._backward(batches, tokens)
+                break
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or all(len(batch.indices) == 1 for batch in batches):
+                    raise
+            self.split_batches += 1
+            log.warning(
+                "step %d: out of memory; its batch is done in parts (%d so far). If that is often, lower "
+                "training.batch_tokens (it is %d) and raise training.accumulate",
+                *(self.step + 1, self.split_batches, self.settings.batch_tokens),
+            )
+            batches = [half for batch in batches for half in batch.halves()]
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.step += 1
         self.timed_tokens += tokens
@@ -154,6 +171,29 @@ class Trainer:
             self._skip(nll, norm)
         self.schedule.step()
 
+    def _backward(self, batches: list[Batch], tokens: int) -> Tensor:
+        """Gradients of the loss for each of so many tokens; returns the sum of the negative log-likelihoods."""
+        nll = torch.zeros((), device=self.device)
+        for batch in batches:
+            batch = batch.to(self.device)
+            real = batch.tgt_out != PAD
+            with self.autocast(), fast.compiling(self.compile):
+                readouts, _ = self.model(batch.src, batch.src_lengths, batch.tgt_in)
+                loss, batch_nll = cross_entropy(
+                    readouts[real], batch.tgt_out[real], self.model.output, self.settings.label_smoothing
+                )
+            (loss / tokens).backward()
+            nll += batch_nll
+        return nll
+
+    def _not_finite(self, what: str) -> str:
+        settings = self.settings
+        return (
+            f"{what} not finite up to step {self.step}; the last checkpoint is whole. Lower training.learning_rate (it "
+            f"is {settings.learning_rate}) or training.clip_norm, lengthen training.warmup_steps, or set "
+            "training.precision=fp32"
+        )
+
     def _skip(self, nll: Tensor, norm: Tensor) -> None:
         self.bad_steps += 1
         self.bad_in_a_row += 1
@@ -161,9 +201,7 @@ class Trainer:
         log.warning("step %d skipped: %s (%d so far)", self.step, found, self.bad_steps)
         if self.bad_in_a_row >= self.settings.max_bad_steps:
             raise FloatingPointError(
-                f"loss or gradient was not finite in {self.bad_in_a_row} steps in a row, up to step {self.step}; the "
-                f"last checkpoint is whole. Lower training.learning_rate (it is {self.settings.learning_rate}) or "
-                "training.clip_norm, lengthen training.warmup_steps, or set training.precision=fp32"
+                self._not_finite(f"loss or gradient was, {self.bad_in_a_row} steps in a row,")
             )
 
     def _log(self, seconds: float) -> dict[str, float]:
@@ -196,13 +234,12 @@ class Trainer:
         else:
             self.validations_since_best += 1
         if self.settings.keep:
-            save_weights(self.run.checkpoints, f"step-{self.step:08d}", self.best_model)
-            for old in sorted(self.run.checkpoints.glob("step-*.safetensors"))[: -self.settings.keep]:
-                old.unlink()
+            save_weights(self.run.checkpoints, f"step-{self.step:08d}", self.best_model, self.settings.keep)
         return metrics
 
     def _state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in CARRIED} | {
+            "lines": self.monitor.lines,
             "batches": self.batches.state_dict(),
             "model": self.model.state_dict(),
             "average": self.average.state_dict() if self.average else None,
@@ -224,6 +261,11 @@ class Trainer:
         torch.set_rng_state(state["random"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(state["random_cuda"], self.device)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says so: the CPU's allocator has no exception of its own."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 @contextmanager

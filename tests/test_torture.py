@@ -1,0 +1,33 @@
+"""A few of the attacks of `make torture`: kills, and files that rot."""
+
+import random
+from pathlib import Path
+
+import pytest
+from torture import Killer, torture_by_rot, torture_outputs, torture_training
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("torture")
+
+
+@pytest.fixture(scope="module")
+def killer(directory: Path) -> Killer:
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed of the attacks: {seed}")
+    return Killer(directory, seed)
+
+
+def test_training_that_is_killed_ends_as_if_it_had_not_been(killer: Killer, directory: Path) -> None:
+    torture_training(killer, directory / "kills", 8)
+    assert killer.kills.total() >= 8
+
+
+def test_outputs_are_whole_or_not_there(killer: Killer, directory: Path) -> None:
+    torture_outputs(killer, directory / "outputs", 2)
+
+
+def test_files_that_have_changed_are_noticed(killer: Killer, directory: Path) -> None:
+    counts = torture_by_rot(killer, directory / "outputs", 60)
+    assert counts["refused"] > 20
