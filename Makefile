@@ -7,6 +7,9 @@ RUN     ?=# a run directory; train makes runs/<data>/<experiment>/<score>/seed<S
 SCORES  ?=# scores to train and compare, such as bahdanau,general,dot
 SEEDS   ?= 1,2,3# with these seeds each
 RUNS    ?=# or finished runs to compare: directories or patterns
+MINUTES ?= 30# of training in soak
+LINES   ?= 200000# translated in soak
+INPUTS  ?= 1000000# of fuzz
 KILLS   ?= 200# of training in torture, and a tenth as many of each other command
 MUTATIONS ?= 2000# damaged files in torture
 QUICK   ?=# 1: bench measures the headline alone, in under three minutes
@@ -15,9 +18,11 @@ ARGS    ?=# any Hydra overrides, such as "model.cell=lstm training.max_epochs=5"
 PYTHON  ?= python3.11
 BIN     := .venv/bin
 VENV    := .venv/installed
+# What a version of a library could break: files, tokenizers, training, reports.
+LOWEST  := $(addprefix tests/test_,text.py training.py golden_runs.py evaluation.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate translate align compare scores tensorboard data test test-all bench torture lint format clean
+.PHONY: help setup train evaluate translate align compare scores tensorboard data test test-all test-lowest bench torture soak fuzz audit lint format clean
 
 help: ## list the targets and variables
 	@echo 'Targets:'
@@ -69,6 +74,23 @@ bench: $(VENV) ## measure speed and memory against a textbook loop, into bench.j
 
 torture: $(VENV) ## kill training, preparing, evaluating, comparing; damage files; check that nothing is lost: KILLS MUTATIONS
 	@OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python tests/torture.py --kills $(KILLS) --mutations $(MUTATIONS) $(ARGS)
+
+soak: $(VENV) ## train and translate for long, and watch memory, files, threads, disk: MINUTES LINES
+	@PYTHONPATH=.:tests $(BIN)/python tests/soak.py --minutes $(MINUTES) --lines $(LINES) $(ARGS)
+
+fuzz: $(VENV) ## random bytes into all that reads them, guided by coverage: INPUTS
+	@$(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3'
+	@PYTHONPATH=.:tests $(BIN)/python tests/fuzz.py -runs=$(INPUTS) -max_len=512 -rss_limit_mb=8192 $(ARGS)
+
+test-lowest: ## a part of the tests with the lowest versions that pyproject.toml promises, in .venv-lowest
+	@[ -e .venv-lowest/bin/pip ] || $(PYTHON) -m venv .venv-lowest
+	@awk -F== 'NR == FNR {low[tolower($$1)]; print; next} !(tolower($$1) in low)' constraints-lowest.txt constraints.txt > .venv-lowest/constraints.txt
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --constraint .venv-lowest/constraints.txt --editable '.[dev]'
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n auto $(LOWEST) $(ARGS)
+
+audit: $(VENV) ## ask the advisory databases about the pins; needs the network
+	@$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 lint: $(VENV) ## style and types
 	$(BIN)/ruff check

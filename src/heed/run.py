@@ -147,8 +147,8 @@ class Run:
             if "${" in text or any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
                 raise ValueError(f"{self.config_file}: heed writes no aliases and no ${{…}} into a run")
             config = OmegaConf.create(text)
-        except (yaml.YAMLError, RecursionError) as error:
-            raise ValueError(f"{self.config_file}: {error}") from None
+        except Exception as error:  # whatever a stranger's file makes of two parsers
+            raise ValueError(f"{self.config_file}: {error!s:.500}") from None
         trained: TrainConfig = typed(TrainConfig, config)  # type: ignore[arg-type]
         for group in ("data", "tokenizer", "score", "decoder"):
             known = getattr(mine, group) if mine else {}

@@ -66,7 +66,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids. Bytes that are not UTF-8, as a model may emit, become U+FFFD."""
-        return _unescape(self._processor.decode(list(ids))).replace("\n", " ")
+        return _unescape(self._processor.decode(list(map(int, ids)))).replace("\n", " ")
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The pieces; '▁' is the space before a word, '<0x41>' a byte."""
