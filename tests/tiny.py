@@ -50,6 +50,7 @@ def overrides(directory: Path) -> list[str]:
         "training.warmup_steps=5",
         "training.log_every=3",
         "training.ema_decay=0.9",
+        "training.num_samples=1",  # a heat map takes longer than the steps of an epoch
         "metrics.bootstrap=20",
     ]
 
