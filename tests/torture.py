@@ -434,9 +434,9 @@ def torture_by_rot(killer: Killer, directory: Path, mutations: int) -> Counter[s
     for number in tqdm(range(mutations), unit=" mutations", desc="rot", disable=None):
         path = read[number % len(read)]
         content = path.read_bytes()
-        changed = mutated(content, killer.random)
-        if changed == content:
-            continue
+        changed = content
+        while changed == content:
+            changed = mutated(content, killer.random)
         path.write_bytes(changed)
         kinds = set()
         for name, use in by_use.items():
