@@ -20,6 +20,7 @@ def limited(size: int):  # type: ignore[no-untyped-def]
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
+@pytest.mark.slow
 def test_a_file_without_room_ends_training_in_words_and_room_lets_it_go_on(tmp_path: Path) -> None:
     arguments = [*overrides(tmp_path), *MORE]
     assert script("train", *arguments, f"run={tmp_path / 'whole'}").returncode == 0

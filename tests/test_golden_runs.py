@@ -84,6 +84,36 @@ def test_write(tmp_path: Path, kind: str) -> None:
     (to / "output.txt").write_text("".join(f"{line}\n" for line in translations(to)), encoding="utf-8")
 
 
+def test_as_many_lines_come_out_as_went_in() -> None:
+    """Empty lines by the 100,000, lines of a megabyte, every plane of Unicode, all kinds of line ends."""
+    planes = "".join(chr(plane * 0x10000 + 0x41) for plane in range(17))
+    odd = [
+        "\r",
+        "du\r",
+        "\u2028",
+        "\x0b\x0c\x1c",
+        planes,
+        "\ufeff",
+        " " * 1000,
+        "ene " * (1 << 17),
+        "x" * 10**6,
+        "du",
+    ]
+    given = "\n" * 100_000 + "\n".join(odd) + "\n"
+    done = script("translate", f"run={GOLDEN / 'format1' / 'gru-word'}", "search=greedy", input=given)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.split("\n")
+    assert len(lines) == 100_000 + len(odd) + 1 and set(lines[:100_000]) == {""}
+    assert lines[100_000 + 1] == "DU" == lines[-2] and lines[-1] == ""
+    done = script(
+        "translate", f"run={GOLDEN / 'format1' / 'gru-word'}", input="du\n" + "x" * (1 << 21) + "\ndu\n"
+    )
+    assert (
+        done.returncode == 2
+        and "standard input: line 2, from byte 3, has over 1,048,576 bytes" in done.stderr
+    )
+
+
 @pytest.mark.parametrize("run", [f"format1/{kind}" for kind in KINDS])
 def test_an_earlier_run_is_read_and_translates_as_ever(run: str) -> None:
     path = GOLDEN / run

@@ -77,7 +77,10 @@ def assert_equal(one: object, other: object) -> None:
     "more",
     [
         [],
-        ["training.schedule=plateau", "training.monitor=loss", "training.accumulate=2"],
+        pytest.param(
+            ["training.schedule=plateau", "training.monitor=loss", "training.accumulate=2"],
+            marks=pytest.mark.slow,
+        ),
         ["training.ema_decay=0", "decoder=bahdanau", "score=general", "training.optimizer=adamw"],
     ],
 )
@@ -109,7 +112,7 @@ def test_stop_anywhere_and_resume_is_never_stopped(tmp_path: Path, more: list[st
 
 
 def test_an_interrupted_process_says_so_and_resumes_to_the_same_end(tmp_path: Path) -> None:
-    more = ["training.save_every=4", "training.max_epochs=12", "training.precision=fp32"]
+    more = ["training.save_every=4", "training.max_epochs=8", "training.precision=fp32"]
     arguments = [*overrides(tmp_path), *more]
     done = script("train", *arguments, f"run={tmp_path / 'whole'}")
     assert done.returncode == 0, done.stderr
