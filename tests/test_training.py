@@ -240,6 +240,16 @@ def test_bad_steps_are_skipped_counted_and_end_the_run(tmp_path: Path, monkeypat
     assert "step 2 skipped: loss nan" in caplog.text
 
 
+def test_weights_that_are_not_finite_are_not_kept_by_a_validation(tmp_path: Path, monkeypatch) -> None:
+    trainer = make(tmp_path, "run", "training.keep=2", "training.monitor=bleu")
+    with torch.no_grad():
+        trainer.model.output.bias[3] = math.inf
+    monkeypatch.setattr(trainer, "_update", lambda _: setattr(trainer, "step", trainer.validate_every))
+    with pytest.raises(FloatingPointError, match="weights were not finite"):
+        trainer.train()
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, monkeypatch) -> None:
     trainer = make(tmp_path, "run", "training.save_every=2")
     update = trainer._update

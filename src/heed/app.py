@@ -29,7 +29,7 @@ from heed.data.corpus import Corpus
 from heed.data.prepare import Prepared
 from heed.data.prepare import prepare as prepare_corpus
 from heed.data.reading import read_aligned
-from heed.files import check_digests, locked, read_json, refuse_paths, write, write_json
+from heed.files import check_digests, locked, read_json, refuse_paths, sha256, write, write_json
 from heed.run import Run
 from heed.text.pair import Tokenizers
 
@@ -209,18 +209,13 @@ def sure(links: list[list[tuple[int, int]]] | None) -> "list[Gold] | None":
     return None if links is None else [Gold(set(pair), set(pair)) for pair in links]
 
 
-def digest(content: bytes) -> str:
-    """The beginning of its SHA-256."""
-    return hashlib.sha256(content).hexdigest()[:12]
-
-
 def about(config: EvaluateConfig, trained: TrainConfig, pairs: list[tuple[str, str]]) -> dict[str, Any]:
     """All that an evaluation of these pairs depends on, as plain values for its report."""
     files = [Run(path).checkpoints / f"{config.checkpoint}.safetensors" for path in as_list(config.run)]
     return {
         "runs": as_list(config.run),
-        "weights": [digest(file.read_bytes()) for file in files if file.exists()],
-        "sentences": digest(json.dumps(pairs).encode()),
+        "weights": [sha256(file)[:12] for file in files if file.exists()],
+        "sentences": hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:12],
         "checkpoint": config.checkpoint,
         "trained": {name: trained.names[name] for name in sorted(trained.names) if name != "search"},
         "precision": trained.training.precision,

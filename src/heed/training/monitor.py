@@ -63,16 +63,19 @@ class Monitor:
         for number, (source, reference, translation) in enumerate(samples, 1):
             rows.append("| " + " | ".join(map(_cell, (source, reference, translation.text))) + " |")
             figure = alignment_figure(translation.pieces, translation.src_pieces, translation.alignment)
-            self.writer.add_image(f"alignment/{number}", figure_image(figure), step, dataformats="HWC")
-        self.writer.add_text("translations", "\n".join(rows), step)
+            with writing(self.run.tensorboard):
+                self.writer.add_image(f"alignment/{number}", figure_image(figure), step, dataformats="HWC")
+        with writing(self.run.tensorboard):
+            self.writer.add_text("translations", "\n".join(rows), step)
 
     def hparams(self, step: int, settings: dict[str, Any], metrics: dict[str, float]) -> None:
         """The run's row in TensorBoard's HPARAMS table; a later one takes its place."""
         assert self.writer.file_writer is not None
-        for summary in hparams(settings, metrics):
-            self.writer.file_writer.add_summary(summary)
-        for tag, value in metrics.items():
-            self.writer.add_scalar(tag, value, step)
+        with writing(self.run.tensorboard):
+            for summary in hparams(settings, metrics):
+                self.writer.file_writer.add_summary(summary)
+            for tag, value in metrics.items():
+                self.writer.add_scalar(tag, value, step)
 
     def close(self) -> None:
         """Writes out what is left."""

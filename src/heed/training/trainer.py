@@ -62,9 +62,8 @@ class Trainer:
                 "training.compile=true needs %s, which is not here: training goes on without, slower", missing
             )
             self.compile = False
-        run.checkpoints.mkdir(
-            parents=True, exist_ok=True
-        )  # here alone: one that vanishes is not to come back empty
+        # Here alone: a directory that vanishes in training is not to come back as half a run.
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
         self.step = 0
         self.best: float | None = None
         self.validations_since_best = 0
@@ -116,6 +115,10 @@ class Trainer:
                         f"{metrics['train/tokens_per_second']:,.0f} tokens/s"
                     )
                 validated = self.step % self.validate_every == 0 or self.step == self.total_steps
+                saving = validated or bool(settings.save_every and self.step % settings.save_every == 0)
+                stopping = interrupted()
+                if saving or stopping:
+                    self._refuse_weights_not_finite()
                 if validated:
                     paused = time.perf_counter()
                     metrics = self._validate()
@@ -124,17 +127,16 @@ class Trainer:
                         f"ppl {metrics['val/perplexity']:.2f}, BLEU {metrics['val/bleu']:.2f}"
                     )
                     clock += time.perf_counter() - paused
-                stopping = interrupted()
-                if validated or stopping or (settings.save_every and self.step % settings.save_every == 0):
-                    self._save()
+                    stopping = stopping or interrupted()
+                if saving or stopping:
+                    self.monitor.flush()
+                    save_state(self.run.checkpoints, self._state_dict())
         return self.finished
 
-    def _save(self) -> None:
-        """`FloatingPointError`, and the last state stays as it is, where the weights are no numbers any more."""
+    def _refuse_weights_not_finite(self) -> None:
+        """`FloatingPointError` where they are no numbers any more: before they are validated, kept or saved."""
         if not all(torch.isfinite(tensor).all() for tensor in self.model.parameters()):
             raise FloatingPointError(self._not_finite("weights were"))
-        self.monitor.flush()
-        save_state(self.run.checkpoints, self._state_dict())
 
     def _update(self, batches: list[Batch]) -> None:
         """One step of the optimiser, from one batch or several. What does not fit the memory is cut in halves."""
@@ -145,7 +147,7 @@ class Trainer:
             try:
                 nll = self._backward(batches, tokens)
                 break
-            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+            except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or all(len(batch.indices) == 1 for batch in batches):
                     raise
             self.split_batches += 1
