@@ -12,8 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heed.data.batches import Batch, Batches
-from heed.data.store import EncodedPairs, StoreWriter, TokenStore
+from heed.data.batches import Batch, Batches, Sampling
+from heed.data.store import EncodedPairs, Lines, StoreWriter, TokenStore
+from heed.text import SentencePiece, Tokenizers
 from heed.text.tokenizer import BOS, EOS, PAD
 
 VOCAB = 97
@@ -122,6 +123,58 @@ def test_resumed_anywhere_the_rest_is_the_same(
         resumed.load_state_dict(state)
         rest, again = list(islice(running, more)), list(islice(resumed, more))
     assert len(rest) == len(again) == more and all(map(same, rest, again))
+
+
+def test_sampled_batches_are_the_same_sentences_in_other_pieces_each_epoch(tmp_path: Path) -> None:
+    lines = [
+        f"{word}ing some {word}s {word}ed {word} {i}" for i, word in enumerate(["walk", "talk", "sing"] * 7)
+    ]
+    tokenizer = SentencePiece(model_type="bpe", vocab_size=330).train(lines, tmp_path / "model")
+    assert len(tokenizer) == 330
+    (tmp_path / "text").write_text("".join(f"{line}\n" for line in lines), "utf-8", newline="\n")
+    with StoreWriter(tmp_path / "store", 330) as writer:
+        writer.add(tokenizer.encode_batch(lines))
+    store, text = TokenStore(tmp_path / "store", 330), Lines(tmp_path / "text")
+    pairs, sampling = (
+        EncodedPairs(store, store),
+        Sampling(Tokenizers(tokenizer, tokenizer), (text, text), 0.3),
+    )
+    whole = Batches(pairs, 200, seed=3, sampling=sampling)
+    running = iter(whole)
+    first, second = ([next(running) for _ in range(len(whole))] for _ in range(2))
+    for batch in first:
+        for side, lengths in ((batch.src, batch.src_lengths), (batch.tgt_out, batch.tgt_lengths)):
+            for i, row, length in zip(batch.indices.tolist(), side.tolist(), lengths.tolist(), strict=True):
+                assert tokenizer.decode(row[: length - 1]) == lines[i]
+                assert row[length - 1 :] == [EOS] + [PAD] * (len(row) - length)
+        assert torch.equal(
+            batch.tgt_in[:, 1:], batch.tgt_out[:, :-1].masked_fill(batch.tgt_out[:, :-1] == EOS, PAD)
+        )
+
+    def ids(batches: list[Batch]) -> dict[int, tuple[list[int], list[int]]]:
+        found = {}
+        for batch in batches:
+            for i, src, tgt in zip(
+                batch.indices.tolist(), batch.src.tolist(), batch.tgt_out.tolist(), strict=True
+            ):
+                found[i] = ([x for x in src if x], [x for x in tgt if x])
+        return found
+
+    one, other = ids(first), ids(second)
+    assert sum(one[i] != other[i] for i in one) > 15 and sum(src != tgt for src, tgt in one.values()) > 15
+    assert [batch.indices.tolist() for batch in first] == [rows.tolist() for rows in whole.plan(0)]
+    fresh, resumed = (Batches(pairs, 200, seed=3, sampling=sampling) for _ in range(2))
+    resumed.load_state_dict({"epoch": 0, "cursor": len(whole) - 1})
+    assert all(map(same, [first[-1], *second], islice(resumed, 1 + len(whole))))
+    assert all(map(same, Batches(pairs, 200, seed=3).once(), fresh.once()))  # validation reads the best cut
+
+
+def test_an_error_in_making_a_batch_is_raised_where_it_is_asked_for() -> None:
+    with stored([(3, 5), (2, 7)]) as (pairs, _, _):
+        batches = Batches(pairs, 8, seed=1)
+        batches.collate = lambda indices, sampled: 1 // 0  # type: ignore[method-assign, assignment]
+        with pytest.raises(ZeroDivisionError):
+            next(iter(batches))
 
 
 def test_padding_is_below_five_percent() -> None:

@@ -179,6 +179,7 @@ def test_prepare_takes_what_train_takes(tmp_path: Path) -> None:
         (["device=tpu"], "device is 'tpu'"),
         (["test_split=dev"], "there is no split 'dev'"),
         (["tokenizer.joint=false"], "model.tie=three"),
+        (["training.subword_sampling=0.1"], "needs a tokenizer that can cut a text in more than one way"),
         (["training.precision=fp8"], "training.precision is 'fp8': choose one of auto, fp32, bf16"),
         (["seed=-1"], "seed is -1"),
     ],

@@ -516,13 +516,18 @@ def test_prepare_drops_from_training_alone_and_counts(
     ]
     assert train.tgt.lengths.tolist() == [5, 1]
     assert test.src.lengths.tolist() == [9, 0, 2] and test.tgt.lengths.tolist() == [0, 1, 1]
-    assert prepared.text("test") == (["abcdefghi", "", " a\rb\u2028"], ["", "x", "y"])
+    assert [list(side) for side in prepared.text("test")] == [
+        ["abcdefghi", "", " a\rb\u2028"],
+        ["", "x", "y"],
+    ]
+    assert [list(side) for side in prepared.text("train")] == [["ab\u2028c", "abcde"], ["abcde", "a"]]
+    assert prepared.text("test")[0][-1] == " a\rb\u2028" and prepared.text("test")[1][1:] == ["x", "y"]
+    with pytest.raises(IndexError):
+        prepared.text("test")[0][3]
     assert prepared.splits == ("train", "val", "test") and prepared.alignments("test") is None
     assert prepared.directory.name.startswith("files-de-en-") and prepared.tokenizers.joint
     with pytest.raises(ValueError, match="no split 'tset'; there are train, val, test"):
         prepared.pairs("tset")
-    with pytest.raises(ValueError, match="text of train is not kept"):
-        prepared.text("train")
 
 
 def test_prepare_again_builds_nothing_and_changes_make_it_anew(

@@ -7,6 +7,7 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from heed import fast
 from heed.training.loss import CHUNK, cross_entropy
 
 R, V = 7, 13
@@ -88,6 +89,28 @@ def test_without_gradients_the_values_are_the_same():
     for loss, nll in (without, inferred):
         assert not loss.requires_grad
         assert torch.equal(loss, with_gradients[0].detach()) and torch.equal(nll, with_gradients[1])
+
+
+@pytest.mark.parametrize("num", [2, 254, 258, 600])
+def test_consistency_is_the_symmetric_divergence_of_the_pairs(num):
+    readouts, targets, output = case(num)
+    targets = targets[::2].repeat_interleave(2)
+    loss, nll = cross_entropy(readouts, targets, output, 0.1, consistency=5.0)
+    plain, plain_nll = cross_entropy(readouts, targets, output, 0.1)
+    log_p, log_q = output(readouts).log_softmax(-1).view(-1, 2, V).unbind(1)
+    divergence = F.kl_div(log_q, log_p, reduction="sum", log_target=True)  # torch's is KL(target ‖ input)
+    divergence = divergence + F.kl_div(log_p, log_q, reduction="sum", log_target=True)
+    assert divergence > 0.1 and torch.equal(nll, plain_nll)
+    expected = plain + 5.0 / 2 * divergence
+    assert_close(loss, expected, rtol=1e-12, atol=0)
+    for mine, theirs in zip(
+        gradients(loss, readouts, output, 1 / 3), gradients(expected, readouts, output, 1 / 3), strict=True
+    ):
+        assert_close(mine, theirs, rtol=1e-10, atol=1e-11)
+    with fast.switched(False):
+        assert_close(cross_entropy(readouts, targets, output, 0.1, 5.0)[0], loss, rtol=1e-12, atol=0)
+    twins = readouts[::2].repeat_interleave(2, 0)  # two draws that are the same are no distance apart
+    assert_close(*(cross_entropy(twins, targets, output, 0.1, alpha)[0] for alpha in (0.0, 5.0)))
 
 
 def test_far_from_zero_logits_stay_finite():

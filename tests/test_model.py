@@ -298,6 +298,22 @@ def test_dropout_in_training_only(wiring, cell):
 
 
 @every_wiring
+def test_word_dropout_drops_whole_embeddings_in_training_only(wiring):
+    model = make_model("bahdanau", wiring, (V_SRC, V_TGT), word_dropout=0.3).train()
+    ids = torch.arange(V_SRC).expand(211, -1)
+    found = model._embed(model.src_embedding, ids)
+    kept = (found != 0).all(-1)
+    assert torch.equal(kept, (found != 0).any(-1))
+    assert abs(int((~kept).sum()) - 0.3 * ids.numel()) < 5 * (ids.numel() * 0.3 * 0.7) ** 0.5
+    assert_close(found[kept], model.src_embedding(ids)[kept] / 0.7, rtol=1e-4, atol=0)
+    assert torch.equal(model.eval()._embed(model.src_embedding, ids), model.src_embedding(ids))
+    src, lengths, tgt = batch()
+    model.train()
+    one, two = model(src, lengths, tgt)[0], model(src, lengths, tgt)[0]
+    assert not torch.equal(one[0], two[0])
+
+
+@every_wiring
 @pytest.mark.parametrize("tie", ["none", "two", "three"])
 def test_ties(wiring, tie):
     model = make_model("bahdanau", wiring, (V_TGT, V_TGT), tie=tie)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,32 @@ def test_every_code_point_round_trips(exact, name):
 @settings(max_examples=30, deadline=None)
 def test_batch_equals_one_by_one(exact, name, texts):
     assert exact[name].encode_batch(texts) == [exact[name].encode(text) for text in texts]
+
+
+@pytest.mark.parametrize("name", ["unigram", "bpe"])
+def test_a_sampled_line_is_other_pieces_of_the_same_text(exact, name):
+    lines = [*LINES, *TRAPS, "", "  a ▁ b\t"]
+    draws = [exact[name].sample_batch(lines, 0.3, seed) for seed in (1, 2, 1)]
+    assert draws[0] == draws[2] != draws[1]
+    for draw in draws:
+        assert [exact[name].decode(ids) for ids in draw] == lines
+    thread = ThreadPoolExecutor(1)
+    assert thread.submit(exact[name].sample_batch, lines, 0.3, 1).result() == draws[0]
+    assert exact[name].encode_batch(lines) == list(map(exact[name].encode, lines))  # never sampled
+
+
+def test_what_alpha_means(exact):
+    best = exact["bpe"].encode_batch(LINES)
+    assert exact["bpe"].sample_batch(LINES, 0.0, 1) == best  # no merge is left out
+    every = exact["bpe"].sample_batch(LINES, 1.0, 1)  # every one is: characters alone
+    assert sum(map(len, every)) == sum(len(line) + 1 for line in LINES)
+    tame, wild = (sum(map(len, exact["unigram"].sample_batch(LINES, alpha, 1))) for alpha in (20.0, 0.01))
+    assert tame <= 1.05 * sum(map(len, exact["unigram"].encode_batch(LINES))) < wild
+
+
+def test_tokenizers_with_one_way_to_cut_say_so(exact):
+    with pytest.raises(TypeError, match="CharTokenizer cuts a text in one way only"):
+        exact["char"].sample_batch(LINES, 0.1, 1)
 
 
 @pytest.mark.parametrize("name", EXACT)

@@ -21,6 +21,7 @@ from heed.config import TrainConfig
 from heed.data.prepare import prepare
 from heed.run import Run
 from heed.training.checkpoint import load_state, load_weights, read_weights, save_state, save_weights
+from heed.training.loss import cross_entropy
 from heed.training.monitor import LAYOUT
 from heed.training.optimization import Schedule
 from heed.training.trainer import Trainer
@@ -81,7 +82,10 @@ def assert_equal(one: object, other: object) -> None:
             ["training.schedule=plateau", "training.monitor=loss", "training.accumulate=2"],
             marks=pytest.mark.slow,
         ),
-        ["training.ema_decay=0", "decoder=bahdanau", "score=general", "training.optimizer=adamw"],
+        [
+            *("training.ema_decay=0", "decoder=bahdanau", "score=general", "training.optimizer=adamw"),
+            *("training.r_drop=1", "model.word_dropout=0.1"),
+        ],
     ],
 )
 def test_stop_anywhere_and_resume_is_never_stopped(tmp_path: Path, more: list[str], monkeypatch) -> None:
@@ -181,6 +185,39 @@ def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
         theirs = whole.optimizer.state[dict(whole.model.named_parameters())[name]]["exp_avg"]
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
         assert not torch.equal(first[name], parameter)
+
+
+def test_two_passes_without_dropout_are_one(tmp_path: Path) -> None:
+    more = ["model.dropout=0", "training.precision=fp32", "training.max_epochs=1"]
+    one, two = make(tmp_path, "one", *more), make(tmp_path, "two", *more, "training.r_drop=5")
+    assert one.train() and two.train()
+    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+    losses = [
+        [line["train/loss"] for line in metrics(tmp_path / name) if "train/loss" in line]
+        for name in ("one", "two")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)  # for each token, once
+
+
+def test_two_passes_draw_dropout_twice_and_are_drawn_together(tmp_path: Path, monkeypatch) -> None:
+    apart = {}
+    for alpha in (0.0001, 30):
+        trainer = make(
+            tmp_path, f"run{alpha}", f"training.r_drop={alpha}", "training.learning_rate=0.02", "seed=2"
+        )
+        found: list[float] = []
+
+        def measured(readouts, targets, output, *settings, found=found):  # type: ignore[no-untyped-def]
+            log_p, log_q = output(readouts).detach().float().log_softmax(-1).unflatten(0, (-1, 2)).unbind(1)
+            assert torch.equal(targets[::2], targets[1::2])
+            found.append(float(((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1).mean()))
+            return cross_entropy(readouts, targets, output, *settings)
+
+        monkeypatch.setattr("heed.training.trainer.cross_entropy", measured)
+        assert trainer.train()
+        apart[alpha] = sum(found[-20:]) / 20
+    assert 0 < apart[30] < apart[0.0001] / 3
 
 
 def test_average_follows_its_formula(tmp_path: Path) -> None:

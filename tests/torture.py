@@ -321,7 +321,7 @@ def prepared(settings: TrainConfig, directory: Path) -> dict[str, Any]:
         pairs = one.pairs(split)
         found[split] = [pairs.src.ids.tolist(), pairs.tgt.ids.tolist(), pairs.src.offsets.tolist()]
         found[split] += [one.alignments(split)] if split != "train" else []
-        found[f"{split} text"] = one.text(split) if split != "train" else None
+        found[f"{split} text"] = [list(side) for side in one.text(split)]
     return found
 
 

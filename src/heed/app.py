@@ -52,7 +52,12 @@ def prepare(config: PrepareConfig) -> Prepared:
 def train(config: TrainConfig, path: str | Path) -> None:
     """Trains the run in `path` to its end and evaluates it; or, interrupted, saves and exits with status 130."""
     split = resolve_split(build_corpus(config.data), config.test_split)
-    joint = build_tokenizer_settings(config.tokenizer).joint
+    tokenizer = build_tokenizer_settings(config.tokenizer)
+    if config.training.subword_sampling is not None and not tokenizer.samples:
+        raise ValueError(
+            f"training.subword_sampling={config.training.subword_sampling} needs a tokenizer that can cut a text in "
+            "more than one way: take tokenizer=sentencepiece, or training.subword_sampling=null"
+        )
     run = Run(path)
     run.check(config)
 
@@ -60,7 +65,9 @@ def train(config: TrainConfig, path: str | Path) -> None:
     from heed.device import pick_device
 
     pick_device(config.device)
-    build_model(config, (8, 8), joint)  # parts that do not fit are told before the corpus is prepared
+    build_model(
+        config, (8, 8), tokenizer.joint
+    )  # parts that do not fit are told before the corpus is prepared
     prepared = prepare(config)
     with locked(run.path / ".lock"):
         _train(config, run, prepared, split)

@@ -11,7 +11,7 @@ from torch import nn
 
 from heed.component import build_tokenizer_settings, component
 from heed.config import TrainConfig
-from heed.data.batches import Batches
+from heed.data.batches import Batches, Sampling
 from heed.data.prepare import Prepared
 from heed.device import autocast, pick_device
 from heed.linear import Linear
@@ -86,7 +86,11 @@ def build_model(config: TrainConfig, vocabularies: tuple[int, int], joint: bool)
         src_embedding = tgt_embedding
     if settings.tie in ("two", "three"):
         output.weight = tgt_embedding.weight
-    return Seq2Seq(src_embedding, tgt_embedding, encoder, bridge, decoder, output, settings.dropout)
+    return Seq2Seq(
+        *(src_embedding, tgt_embedding, encoder, bridge, decoder, output),
+        settings.dropout,
+        settings.word_dropout,
+    )
 
 
 def _embedding(num: int, dim: int) -> nn.Embedding:
@@ -123,7 +127,9 @@ def build_trainer(config: TrainConfig, prepared: Prepared, run: Run) -> Trainer:
         device,
         precision,
     )
-    batches = Batches(prepared.pairs("train"), budget, config.seed)
+    alpha = config.training.subword_sampling
+    sampling = None if alpha is None else Sampling(tokenizers, prepared.text("train"), alpha)
+    batches = Batches(prepared.pairs("train"), budget, config.seed, sampling=sampling)
     if not states(run.checkpoints):
         run.record(
             finished=False, **facts(model, batches, (prepared.directory / "prepare.json").read_bytes())

@@ -37,12 +37,14 @@ class ModelSettings:
     decoder_layers: int
     dropout: float
     tie: str
+    word_dropout: float = 0.0  # runs that were made before it was there have no value
 
     def __post_init__(self) -> None:
         """Checks the values."""
         require_one_of("model.cell", self.cell, ("gru", "lstm"))
         require_one_of("model.tie", self.tie, ("none", "two", "three"))
         require_between("model.dropout", self.dropout, 0, 1)
+        require_between("model.word_dropout", self.word_dropout, 0, 1)
         for key in ("embedding_dim", "encoder_dim", "encoder_layers", "decoder_dim", "decoder_layers"):
             require_between(f"model.{key}", getattr(self, key), 1, float("inf"))
 
@@ -73,7 +75,9 @@ class TrainingSettings:
     patience: int | None
     max_bad_steps: int
     num_samples: int
-    compile: bool = False  # runs that were made before it was there have no value
+    compile: bool = False  # runs that were made before they were there have no value for this and the next
+    subword_sampling: float | None = None
+    r_drop: float = 0.0
 
     def __post_init__(self) -> None:
         """Checks the values."""
@@ -91,10 +95,12 @@ class TrainingSettings:
         require_between("training.learning_rate", self.learning_rate, 0, float("inf"))
         for key in ("max_epochs", "batch_tokens", "accumulate", "log_every", "max_bad_steps"):
             require_between(f"training.{key}", getattr(self, key), 1, float("inf"))
+        if self.subword_sampling is not None:
+            require_between("training.subword_sampling", self.subword_sampling, 0, 1)
         for key in ("max_steps", "validate_every", "save_every", "patience"):
             if getattr(self, key) is not None:
                 require_between(f"training.{key}", getattr(self, key), 1, float("inf"))
-        for key in ("warmup_steps", "keep", "num_samples"):
+        for key in ("warmup_steps", "r_drop", "keep", "num_samples"):
             require_between(f"training.{key}", getattr(self, key), 0, float("inf"))
 
 

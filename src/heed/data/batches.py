@@ -1,7 +1,12 @@
 """Batches by a token budget, of sentences of about one length, in an order made by seed and epoch alone."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -9,8 +14,12 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from heed.data.store import EncodedPairs
+from heed.data.store import EncodedPairs, Lines, padded
+from heed.text.pair import Tokenizers
 from heed.text.tokenizer import BOS, EOS, PAD
+
+T = TypeVar("T")
+AHEAD = 4  # batches made before they are asked for
 
 
 class Batch(NamedTuple):
@@ -34,6 +43,23 @@ class Batch(NamedTuple):
         return [Batch(*half) for half in zip(*(tensor.chunk(2) for tensor in self), strict=True)]
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """Subword regularisation: the text of a split, cut into other pieces each time (`Tokenizer.sample_batch`)."""
+
+    tokenizers: Tokenizers
+    text: tuple[Lines, Lines]
+    alpha: float
+
+    def sides(self, indices: NDArray[np.int64], seed: list[int]) -> list[list[list[int]]]:
+        """Ids of the sentences of these indices, source and target."""
+        seeds = np.random.SeedSequence(seed).generate_state(2) >> 1  # 31 bits
+        return [
+            tokenizer.sample_batch([lines[i] for i in indices.tolist()], self.alpha, int(seed))
+            for tokenizer, lines, seed in zip(self.tokenizers, self.text, seeds, strict=True)
+        ]
+
+
 class Batches:
     """The batches of a split, epoch after epoch without end: `for batch in batches`.
 
@@ -41,14 +67,24 @@ class Batches:
     by itself. Every sentence comes once an epoch. `epoch` and `cursor` (batches of this epoch given out) say
     where it stands; they are set before a batch is handed over, so a state saved after training on a batch
     goes on with the next one. With `shuffle=False` all epochs are the same: shortest first.
+
+    With `sampling`, the same sentences make the same batches, each sentence in other pieces, drawn from seed, epoch and
+    place: a batch can become somewhat larger than `max_tokens`. A thread makes batches ahead of the one at work.
     """
 
-    def __init__(self, pairs: EncodedPairs, max_tokens: int, seed: int, shuffle: bool = True):
+    def __init__(
+        self,
+        pairs: EncodedPairs,
+        max_tokens: int,
+        seed: int,
+        shuffle: bool = True,
+        sampling: Sampling | None = None,
+    ):
         if max_tokens < 1:
             raise ValueError(f"the token budget of a batch is {max_tokens}; it must be 1 or more")
         if len(pairs) == 0:
             raise ValueError("there are no sentence pairs to make batches of")
-        self.pairs, self.seed, self.shuffle = pairs, seed, shuffle
+        self.pairs, self.seed, self.shuffle, self.sampling = pairs, seed, shuffle, sampling
         self.epoch = self.cursor = 0
         self._bounds = self._cut(max_tokens)
 
@@ -57,16 +93,25 @@ class Batches:
         return len(self._bounds) - 1
 
     def __iter__(self) -> Iterator[Batch]:
-        while True:
-            if self.cursor == len(self):
-                self.epoch, self.cursor = self.epoch + 1, 0
-            plan = self.plan(self.epoch)
-            while self.cursor < len(self):
-                self.cursor += 1
-                yield self.collate(plan[self.cursor - 1])
+        for epoch, cursor, batch in _ahead(self._made()):
+            self.epoch, self.cursor = epoch, cursor
+            yield batch
+
+    def _made(self) -> Iterator[Callable[[], tuple[int, int, Batch]]]:
+        """What makes each batch from here on, with the place that is reached by it."""
+        first = self.cursor
+        for epoch in count(self.epoch):
+            plan = self.plan(epoch)
+            for place in range(first, len(plan)):
+                yield partial(self._make, epoch, place, plan[place])
+            first = 0
+
+    def _make(self, epoch: int, place: int, indices: NDArray[np.int64]) -> tuple[int, int, Batch]:
+        sampled = self.sampling.sides(indices, [self.seed, epoch, place]) if self.sampling else None
+        return epoch, place + 1, self.collate(indices, sampled)
 
     def once(self) -> Iterator[Batch]:
-        """All batches of the current epoch, from its beginning; leaves the cursor alone. For validation."""
+        """All batches of the current epoch, from its beginning, unsampled; leaves the cursor alone. For validation."""
         return map(self.collate, self.plan(self.epoch))
 
     def plan(self, epoch: int) -> list[NDArray[np.int64]]:
@@ -78,10 +123,13 @@ class Batches:
         )
         return [batches[i] for i in random.permutation(len(batches))] if self.shuffle else batches
 
-    def collate(self, indices: NDArray[np.int64]) -> Batch:
-        """The sentences of these indices as tensors."""
-        src, src_lengths = self.pairs.src.rows(indices, PAD)
-        tgt, tgt_lengths = self.pairs.tgt.rows(indices, PAD)
+    def collate(self, indices: NDArray[np.int64], sampled: list[list[list[int]]] | None = None) -> Batch:
+        """The sentences of these indices as tensors; `sampled`: their ids, source and target, if other than stored."""
+        (src, src_lengths), (tgt, tgt_lengths) = (
+            [padded(side, PAD) for side in sampled]
+            if sampled
+            else [store.rows(indices, PAD) for store in (self.pairs.src, self.pairs.tgt)]
+        )
         tgt_in = np.pad(tgt, ((0, 0), (1, 0)), constant_values=BOS)
         src, tgt_out = _ended(src, src_lengths), _ended(tgt, tgt_lengths)
         arrays = (src, src_lengths + 1, tgt_in, tgt_out, tgt_lengths + 1, indices)
@@ -119,6 +167,21 @@ class Batches:
             tokens = np.maximum.accumulate(window) * np.arange(1, len(window) + 1)
             bounds.append(first + max(1, int((tokens <= max_tokens).sum())))
         return bounds
+
+
+def _ahead(tasks: Iterator[Callable[[], T]]) -> Iterator[T]:
+    """What the tasks return, in order, a thread working ahead of it."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting: deque[Future[T]] = deque()
+        try:
+            for task in tasks:
+                waiting.append(thread.submit(task))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            thread.shutdown(cancel_futures=True)
 
 
 def _ended(

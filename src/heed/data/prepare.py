@@ -11,17 +11,17 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from heed.data.corpus import Corpus
-from heed.data.store import EncodedPairs, StoreWriter, TokenStore
+from heed.data.store import EncodedPairs, Lines, StoreWriter, TokenStore
 from heed.files import check_digests, digests, locked, read_json, refuse_paths, write_json, writing
 from heed.text.pair import Tokenizers, load_pair, train_pair
 from heed.text.tokenizer import TokenizerSettings
 
-RECIPE = 3  # to be raised when the same inputs give other files
+RECIPE = 4  # to be raised when the same inputs give other files
 SIDES = ("src", "tgt")
 CHUNK = 8192  # pairs held in memory at a time
 log = logging.getLogger(__name__)
@@ -54,14 +54,12 @@ class Prepared:
         )
         return EncodedPairs(*stores)
 
-    def text(self, split: str) -> tuple[list[str], list[str]]:
-        """Source and target lines of a held-out split, as the corpus gave them."""
+    def text(self, split: str) -> tuple[Lines, Lines]:
+        """Source and target lines as the corpus gave them: of `train` the kept pairs, of another split all."""
         self._check(split)
-        if split == "train":
-            raise ValueError("the text of train is not kept; ask for val or a test split")
-        self._check_files(*(f"{split}.{side}.txt" for side in SIDES))
-        src, tgt = zip(*_read_text(self.directory, split), strict=True)
-        return list(src), list(tgt)
+        src, tgt = (f"{split}.{side}.txt" for side in SIDES)
+        self._check_files(src, tgt)
+        return Lines(self.directory / src), Lines(self.directory / tgt)
 
     def alignments(self, split: str) -> list[list[tuple[int, int]]] | None:
         """Gold (source word, target word) links, from 0, of each held-out sentence; None if not known."""
@@ -143,8 +141,6 @@ def _build(
     for split in stats:
         limit = max_length if split == "train" else None
         _encode(split, tokenizers, limit, stats[split], directory)
-    for side in SIDES:
-        (directory / f"train.{side}.txt").unlink()
     train = stats["train"]
     dropped = f"{train['empty']} empty and {train['long']} longer than {max_length} pieces"
     if train["kept"] == 0:
@@ -164,11 +160,7 @@ def _build(
 def _write_text(corpus: Corpus, split: str, directory: Path) -> dict[str, int]:
     """Writes `<split>.src.txt` and `.tgt.txt`, without the empty pairs of train, and the gold alignment."""
     stats = {"pairs": 0, "empty": 0, "long": 0}
-    with ExitStack() as stack:
-        src_file, tgt_file = (
-            stack.enter_context(open(directory / f"{split}.{side}.txt", "w", encoding="utf-8", newline="\n"))
-            for side in SIDES
-        )
+    with _writing_text(directory, split) as (src_file, tgt_file):
         for src, tgt in tqdm(corpus.pairs(split), desc=f"reading {split}", unit=" pairs", disable=None):
             assert "\n" not in src and "\n" not in tgt
             stats["pairs"] += 1
@@ -200,28 +192,42 @@ def _read_text(directory: Path, split: str) -> Iterator[tuple[str, str]]:
 def _encode(
     split: str, tokenizers: Tokenizers, limit: int | None, stats: dict[str, int], directory: Path
 ) -> None:
-    """Writes the stores of a split. With a `limit`, pairs without a piece or with more are dropped."""
+    """Writes the stores of a split. With a `limit`, pairs without a piece or with more are dropped, of its text too."""
     stats["kept"] = 0
-    text = _read_text(directory, split)
+    lines = _read_text(directory, split)
     bar = tqdm(total=stats["pairs"] - stats["empty"], desc=f"encoding {split}", unit=" pairs", disable=None)
     with (
         bar,
         StoreWriter(directory / f"{split}.src", len(tokenizers.src)) as src_store,
         StoreWriter(directory / f"{split}.tgt", len(tokenizers.tgt)) as tgt_store,
+        _writing_text(directory, f"{split}.kept") as (src_file, tgt_file),
     ):
-        while chunk := list(islice(text, CHUNK)):
+        while chunk := list(islice(lines, CHUNK)):
             src, tgt = map(list, zip(*chunk, strict=True))
-            src, tgt = tokenizers.src.encode_batch(src), tokenizers.tgt.encode_batch(tgt)
+            ids = zip(tokenizers.src.encode_batch(src), tokenizers.tgt.encode_batch(tgt), strict=True)
+            pairs = list(zip(chunk, ids, strict=True))
             if limit is not None:
-                full = [(s, t) for s, t in zip(src, tgt, strict=True) if s and t]
-                kept = [(s, t) for s, t in full if len(s) <= limit and len(t) <= limit]
+                full = [(text, (s, t)) for text, (s, t) in pairs if s and t]
+                pairs = [(text, (s, t)) for text, (s, t) in full if len(s) <= limit and len(t) <= limit]
                 stats["empty"] += len(chunk) - len(full)  # text that the tokenizer makes nothing of
-                stats["long"] += len(full) - len(kept)
-                src, tgt = [s for s, _ in kept], [t for _, t in kept]
-            src_store.add(src)
-            tgt_store.add(tgt)
-            stats["kept"] += len(src)
+                stats["long"] += len(full) - len(pairs)
+            for side, (file, store) in enumerate(((src_file, src_store), (tgt_file, tgt_store))):
+                file.writelines(f"{text[side]}\n" for text, _ in pairs)
+                store.add([ids[side] for _, ids in pairs])
+            stats["kept"] += len(pairs)
             bar.update(len(chunk))
+    for name in SIDES:
+        os.replace(directory / f"{split}.kept.{name}.txt", directory / f"{split}.{name}.txt")
+
+
+@contextmanager
+def _writing_text(directory: Path, split: str) -> Iterator[tuple[TextIO, TextIO]]:
+    src, tgt = (directory / f"{split}.{side}.txt" for side in SIDES)
+    with (
+        open(src, "w", encoding="utf-8", newline="\n") as src_file,
+        open(tgt, "w", encoding="utf-8", newline="\n") as tgt_file,
+    ):
+        yield src_file, tgt_file
 
 
 def _class(thing: object) -> str:

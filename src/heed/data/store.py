@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from jaxtyping import Int64
@@ -51,6 +51,40 @@ class TokenStore:
         rows = np.full(inside.shape, pad, np.int64)
         rows[inside] = self.ids[(starts[:, None] + columns)[inside]]
         return rows, lengths
+
+
+class Lines(Sequence[str]):
+    """A text file of UTF-8, of which any line is read without the others; each ends in a line feed."""
+
+    def __init__(self, path: Path):
+        self.bytes: NDArray[np.uint8] = _map(path, np.uint8)
+        self.ends: NDArray[np.int64] = np.flatnonzero(self.bytes == ord("\n"))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        """A line, without its end."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = range(len(self))[index]  # counts negative ones from the end, and raises IndexError
+        start = self.ends[i - 1] + 1 if i else 0
+        return self.bytes[start : self.ends[i]].tobytes().decode("utf-8")
+
+
+def padded(
+    sentences: Sequence[Sequence[int]], pad: int
+) -> tuple[Int64[np.ndarray, "B max"], Int64[np.ndarray, " B"]]:
+    """The same as `TokenStore.rows` of sentences at hand."""
+    lengths = np.array([len(ids) for ids in sentences], np.int64)
+    inside = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    rows = np.full(inside.shape, pad, np.int64)
+    rows[inside] = np.fromiter(chain.from_iterable(sentences), np.int64)
+    return rows, lengths
 
 
 class StoreWriter:

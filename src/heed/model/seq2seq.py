@@ -1,7 +1,8 @@
 """The translation model: embeddings, encoder, bridge, decoder, output layer."""
 
+import torch
 from jaxtyping import Float, Int
-from torch import Tensor, arange, nn
+from torch import Tensor, nn
 
 from heed.model.attention import Memory
 from heed.model.decoder import Decoder
@@ -22,8 +23,13 @@ class Seq2Seq(nn.Module):
         decoder: Decoder,
         output: nn.Linear,
         dropout: float,
+        word_dropout: float = 0.0,
     ) -> None:
-        """Args: the parts (embeddings and output may share a weight); `dropout` on the embeddings."""
+        """Args: the parts (embeddings and output may share a weight); `dropout` on the embeddings.
+
+        `word_dropout`: the probability that the whole embedding of a position, on either side, is zero (Sennrich et al.
+        2016, "Edinburgh neural machine translation systems for WMT 16", 1606.02891).
+        """
         super().__init__()
         self.src_embedding = src_embedding
         self.tgt_embedding = tgt_embedding
@@ -32,11 +38,16 @@ class Seq2Seq(nn.Module):
         self.decoder = decoder
         self.output = output  # R -> V
         self.dropout = Dropout(dropout)
+        self.word_dropout = Dropout(word_dropout)
+
+    def _embed(self, embedding: nn.Embedding, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L E"]:
+        embedded = embedding(ids)
+        return self.dropout(embedded) * self.word_dropout(torch.ones_like(embedded[..., :1]))
 
     def encode(self, src: Int[Tensor, "B S"], src_lengths: Int[Tensor, " B"]) -> tuple[Memory, State]:
         """Reads source sentences (each ending in EOS, padded): memory and the decoder's first state."""
-        mask = arange(src.size(1), device=src.device) < src_lengths[:, None].to(src.device)
-        states, final = self.encoder(self.dropout(self.src_embedding(src)), mask)
+        mask = torch.arange(src.size(1), device=src.device) < src_lengths[:, None].to(src.device)
+        states, final = self.encoder(self._embed(self.src_embedding, src), mask)
         return self.decoder.attention.remember(states, mask), self.decoder.start(self.bridge(final))
 
     def forward(
@@ -44,13 +55,13 @@ class Seq2Seq(nn.Module):
     ) -> tuple[Float[Tensor, "B T R"], Float[Tensor, "B T S"]]:
         """Readouts and alignments for known targets (`tgt_in` begins with BOS); the loss applies the output layer."""
         memory, state = self.encode(src, src_lengths)
-        return self.decoder.unroll(self.dropout(self.tgt_embedding(tgt_in)), state, memory)
+        return self.decoder.unroll(self._embed(self.tgt_embedding, tgt_in), state, memory)
 
     def step(
         self, previous: Int[Tensor, "B N"], state: State, memory: Memory
     ) -> tuple[Float[Tensor, "B N V"], State, Float[Tensor, "B N S"]]:
         """One step of N hypotheses per sentence, for search: logits, state, alignment."""
         readout, state, alignment = self.decoder.step(
-            self.dropout(self.tgt_embedding(previous)), state, memory
+            self._embed(self.tgt_embedding, previous), state, memory
         )
         return self.output(readout), state, alignment

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from heed.files import read_json
 
@@ -31,6 +31,13 @@ class Tokenizer(ABC):
         """Ids of many lines; a subclass overrides it where its library has a faster way."""
         return [self.encode(text) for text in texts]
 
+    def sample_batch(self, texts: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
+        """Ids of many lines, each cut into pieces at random: the same for the same seed, decoded the same as ever.
+
+        `alpha` is how wild. Only one thread may sample at a time. `TypeError` where the tokenizer has but one way.
+        """
+        raise TypeError(f"{type(self).__name__} cuts a text in one way only: it has nothing to sample from")
+
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; PAD, BOS and EOS are left out. One line: a line end that ids spell is a space."""
@@ -45,6 +52,7 @@ class TokenizerSettings(ABC):
     """A recipe that `configs/tokenizer/*.yaml` fills; its fields are the keys of the YAML."""
 
     joint: bool = True  # one vocabulary for both languages, or one per side
+    samples: ClassVar[bool] = False  # whether its tokenizer has `sample_batch`
 
     @abstractmethod
     def train(self, texts: Iterable[str], path: Path) -> Tokenizer:

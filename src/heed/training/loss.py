@@ -14,23 +14,35 @@ CHUNK = 256  # rows of logits alive at a time: 256 × 8,000 floats are 8 MB, whi
 
 
 def cross_entropy(
-    readouts: Float[Tensor, "P R"], targets: Int[Tensor, " P"], output: nn.Linear, smoothing: float
+    readouts: Float[Tensor, "P R"],
+    targets: Int[Tensor, " P"],
+    output: nn.Linear,
+    smoothing: float,
+    consistency: float = 0.0,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """The summed loss, and the summed negative log-likelihood without smoothing (for perplexity; it has no gradient).
 
     loss = Σ (1 - ε) · -log p(target) + ε · mean_v -log p(v) (Szegedy et al. 2016, arXiv 1512.00567, §7), p the softmax
     of the output layer. The logits of all positions, P × V, never exist at once: the gradient is made chunk by chunk
     in the forward pass. Under autocast the products run in its type, everything else in the parameters' own.
+
+    With a `consistency` α, rows 2i and 2i + 1 are one position under two draws of dropout, which say p and q, and the
+    loss has α/2 · (KL(p‖q) + KL(q‖p)) more for each (R-Drop: Liang et al. 2021, arXiv 2106.14448, equations 1 to 3).
     """
     if not fast.enabled:
         logits = output(readouts).to(output.weight.dtype)
         nll = nn.functional.cross_entropy(logits, targets, reduction="sum")
         loss = nn.functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+        if consistency:
+            one, other = logits.log_softmax(-1).unflatten(0, (-1, 2)).unbind(1)
+            loss = loss + consistency / 2 * ((one.exp() - other.exp()) * (one - other)).sum()
         return loss, nll.detach()
     device = readouts.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else output.weight.dtype
     learning = torch.is_grad_enabled()  # which forward below cannot see
-    return _CrossEntropy.apply(readouts, output.weight, output.bias, targets, smoothing, dtype, learning)
+    return _CrossEntropy.apply(
+        readouts, output.weight, output.bias, targets, smoothing, consistency, dtype, learning
+    )
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -42,12 +54,13 @@ class _CrossEntropy(torch.autograd.Function):
         bias: Tensor,
         targets: Tensor,
         smoothing: float,
+        consistency: float,
         dtype: torch.dtype,
         learning: bool,
     ) -> tuple[Tensor, Tensor]:
         x, W, b = readouts.to(dtype), weight.to(dtype), bias.to(dtype)
         grad_x, grad_W, grad_b = torch.empty_like(x), torch.zeros_like(weight), torch.zeros_like(bias)
-        nll, log_sums = bias.new_zeros(()), bias.new_zeros(())
+        nll, log_sums, divergence = (bias.new_zeros(()) for _ in range(3))
         with torch.autocast(readouts.device.type, enabled=False):
             for start in range(0, len(x), CHUNK):
                 rows = slice(start, start + CHUNK)
@@ -58,10 +71,15 @@ class _CrossEntropy(torch.autograd.Function):
                 log_sum = logits.amax(-1) - probs.amax(-1).log()
                 log_sums += log_sum.sum()
                 nll += log_sum.sum() - logits.gather(-1, target).sum()
+                apart = _apart(logits, log_sum, probs) if consistency else None
+                if apart is not None:
+                    divergence += apart[0]
                 if not learning:
                     continue
                 # The gradient of the logits: p - the smoothed target, whose even share is subtracted below.
                 probs.scatter_add_(-1, target, torch.full_like(target, smoothing - 1, dtype=probs.dtype))
+                if apart is not None:
+                    probs.add_(apart[1], alpha=consistency / 2)
                 grad_b += probs.sum(0)
                 grad = probs.to(dtype)
                 grad_x[rows] = product(grad, W.T)
@@ -75,11 +93,22 @@ class _CrossEntropy(torch.autograd.Function):
             grad_b -= even * len(x)
             ctx.save_for_backward(grad_x.to(readouts.dtype), grad_W, grad_b)
         ctx.mark_non_differentiable(nll)
-        return (1 - smoothing) * nll + smoothing * uniform, nll
+        return (1 - smoothing) * nll + smoothing * uniform + consistency / 2 * divergence, nll
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         grad_x, grad_W, grad_b = ctx.saved_tensors
         factor = grad_outputs[0]
-        return grad_x * factor, grad_W * factor, grad_b * factor, None, None, None, None
+        return grad_x * factor, grad_W * factor, grad_b * factor, None, None, None, None, None
+
+
+def _apart(
+    logits: Float[Tensor, "C V"], log_sums: Float[Tensor, " C"], probs: Float[Tensor, "C V"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, "C V"]]:
+    """KL(p‖q) + KL(q‖p) = Σ (p - q)(log p - log q), summed over the pairs of rows, and its gradient in the logits."""
+    log_probs = (logits - log_sums[:, None]).unflatten(0, (-1, 2))
+    paired = probs.unflatten(0, (-1, 2))
+    ratio = log_probs - log_probs.flip(1)  # log p - log q, then log q - log p
+    each = (paired * ratio).sum(-1, keepdim=True)  # KL(p‖q), then KL(q‖p)
+    return each.sum(), (paired * (ratio - each) + paired - paired.flip(1)).flatten(0, 1)

@@ -176,16 +176,22 @@ class Trainer:
     def _backward(self, batches: list[Batch], tokens: int) -> Tensor:
         """Gradients of the loss for each of so many tokens; returns the sum of the negative log-likelihoods."""
         nll = torch.zeros((), device=self.device)
+        settings, times = self.settings, 2 if self.settings.r_drop else 1
         for batch in batches:
             batch = batch.to(self.device)
             real = batch.tgt_out != PAD
+            src, lengths, tgt_in, targets = (
+                rows.repeat_interleave(times, 0)
+                for rows in (batch.src, batch.src_lengths, batch.tgt_in, batch.tgt_out[real])
+            )
             with self.autocast(), fast.compiling(self.compile):
-                readouts, _ = self.model(batch.src, batch.src_lengths, batch.tgt_in)
+                readouts, _ = self.model(src, lengths, tgt_in)
+                readouts = readouts.unflatten(0, (-1, times)).transpose(1, 2)[real].flatten(0, 1)
                 loss, batch_nll = cross_entropy(
-                    readouts[real], batch.tgt_out[real], self.model.output, self.settings.label_smoothing
+                    readouts, targets, self.model.output, settings.label_smoothing, settings.r_drop
                 )
-            (loss / tokens).backward()
-            nll += batch_nll
+            (loss / (times * tokens)).backward()
+            nll += batch_nll / times
         return nll
 
     def _not_finite(self, what: str) -> str:
