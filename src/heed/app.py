@@ -218,7 +218,13 @@ def sure(links: list[list[tuple[int, int]]] | None) -> "list[Gold] | None":
 
 def about(config: EvaluateConfig, trained: TrainConfig, pairs: list[tuple[str, str]]) -> dict[str, Any]:
     """All that an evaluation of these pairs depends on, as plain values for its report."""
-    files = [Run(path).checkpoints / f"{config.checkpoint}.safetensors" for path in as_list(config.run)]
+    from heed.training.checkpoint import weight_files
+
+    files = [
+        file
+        for path in as_list(config.run)
+        for file in weight_files(Run(path).checkpoints, config.checkpoint)
+    ]
     return {
         "runs": as_list(config.run),
         "weights": [sha256(file)[:12] for file in files if file.exists()],

@@ -160,7 +160,7 @@ def num_parameters(module: nn.Module) -> int:
 
 
 def load_run(path: str | Path, checkpoint: str) -> tuple[Seq2Seq, Tokenizers, TrainConfig]:
-    """A run's model with the weights of a checkpoint (`best`, `last`, `step-…`), its tokenizers and configuration."""
+    """A run's model with the weights of a checkpoint (see `read_weights`), its tokenizers and configuration."""
     run = Run(path)
     config = run.config()
     run.check_corpus()

@@ -98,10 +98,20 @@ def check_shapes(model: nn.Module, saved: Tensors, path: Path) -> None:
         raise ValueError(f"{path} is of another model: it differs in {', '.join(different)}")
 
 
+def weight_files(directory: Path, name: str) -> list[Path]:
+    """The files that a checkpoint of this name is read from."""
+    return (
+        sorted(directory.glob("step-*.safetensors"))
+        if name == "average"
+        else [directory / f"{name}.safetensors"]
+    )
+
+
 def read_weights(directory: Path, name: str) -> tuple[Tensors, Path]:
     """The weights of `best`, `last` or a kept `step-…` by name, a shared one once, and their file.
 
-    `ValueError` where there is no such checkpoint, listing what there is, or where it is damaged.
+    `average` is the mean of all that are kept (Vaswani et al. 2017, §6.1); its file is the last of them. `ValueError`
+    where there is no such checkpoint, listing what there is, or where it is damaged.
     """
     if name == "last":
         state = load_state(directory)
@@ -113,17 +123,25 @@ def read_weights(directory: Path, name: str) -> tuple[Tensors, Path]:
         )
         names = {id(tensor): name for name, tensor in reversed(weights.items())}  # the first one's, if shared
         return {name: weights[name] for name in reversed(names.values())}, directory / "last.safetensors"
-    path = directory / f"{name}.safetensors"
-    if not path.exists():
+    files = weight_files(directory, name)
+    if not files:
+        raise ValueError(
+            f"{directory} holds no kept checkpoints to average: train with training.keep=10, say"
+        )
+    if not files[0].exists():
         there = sorted(p.stem for p in directory.glob("*.safetensors") if p.stem not in ("fresh", "previous"))
         raise ValueError(
-            f"{path}: no such checkpoint; there {'is ' + ', '.join(there) if there else 'is none yet'}"
+            f"{files[0]}: no such checkpoint; there {'is ' + ', '.join(there) if there else 'is none yet'}"
         )
-    try:
-        check_seal(path)
-    except ValueError as error:
-        raise ValueError(f"{error}. Try checkpoint=last, or train again") from None
-    return _load(path)[0], path
+    sums: Tensors = {}
+    for path in files:
+        try:
+            check_seal(path)
+        except ValueError as error:
+            raise ValueError(f"{error}. Try checkpoint=last, or train again") from None
+        for key, tensor in _load(path)[0].items():
+            sums[key] = sums[key] + tensor if key in sums else tensor
+    return {key: tensor / len(files) for key, tensor in sums.items()} if len(files) > 1 else sums, files[-1]
 
 
 def _save(tensors: Tensors, state: Any, path: Path) -> None:
