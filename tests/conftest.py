@@ -5,8 +5,8 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-# Before anything of heed is imported. The packages that handle tensors.
-PACKAGES = ["score", "model", "search", "training", "data", "build"]
+# Before anything of heed is imported. What handles tensors; each call is checked, so no more than that.
+PACKAGES = ["score", "model", "search", "training", "data.batches", "data.store", "build"]
 install_import_hook([f"heed.{name}" for name in PACKAGES], "shapes.check")
 
 sys.path.append(str(Path(__file__).parents[1] / "examples" / "custom_score"))  # my_scores

@@ -104,8 +104,9 @@ def test_a_sampled_line_is_other_pieces_of_the_same_text(exact, name):
     assert draws[0] == draws[2] != draws[1]
     for draw in draws:
         assert [exact[name].decode(ids) for ids in draw] == lines
-    thread = ThreadPoolExecutor(1)
-    assert thread.submit(exact[name].sample_batch, lines, 0.3, 1).result() == draws[0]
+    with ThreadPoolExecutor(7) as threads:
+        more = threads.map(lambda seed: exact[name].sample_batch(101 * lines, 0.3, seed), [1, 2] * 7)
+    assert [draw == exact[name].sample_batch(101 * lines, 0.3, 1) for draw in more] == [True, False] * 7
     assert exact[name].encode_batch(lines) == list(map(exact[name].encode, lines))  # never sampled
 
 

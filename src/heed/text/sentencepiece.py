@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from threading import Lock
 from typing import ClassVar
 
 import sentencepiece
@@ -36,6 +37,7 @@ from heed.text.tokenizer import (
 
 MODEL_TYPES = ("unigram", "bpe")
 MARK = "\ufdd0"  # Unicode keeps it for programs; where a text has it all the same, it is escaped too
+SAMPLING = Lock()  # the library has one random generator for all threads
 CHARACTERS_PER_PIECE = 300  # of the sample that `unigram` learns from
 
 
@@ -70,10 +72,12 @@ class SentencePieceTokenizer(Tokenizer):
 
         Of `bpe`, each merge is left out with probability alpha (BPE-dropout, Provilkov et al. 2020, 1910.13267).
         """
-        sentencepiece.set_random_generator_seed(seed)  # of the process
-        return self._processor.encode(
-            [_escape(text) for text in texts], enable_sampling=True, alpha=alpha, nbest_size=-1, num_threads=1
-        )
+        escaped = [_escape(text) for text in texts]
+        with SAMPLING:
+            sentencepiece.set_random_generator_seed(seed)
+            return self._processor.encode(
+                escaped, enable_sampling=True, alpha=alpha, nbest_size=-1, num_threads=1
+            )
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids. Bytes that are not UTF-8, as a model may emit, become U+FFFD."""

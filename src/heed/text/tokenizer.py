@@ -34,7 +34,7 @@ class Tokenizer(ABC):
     def sample_batch(self, texts: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
         """Ids of many lines, each cut into pieces at random: the same for the same seed, decoded the same as ever.
 
-        `alpha` is how wild. Only one thread may sample at a time. `TypeError` where the tokenizer has but one way.
+        `alpha` is how wild. `TypeError` where the tokenizer has but one way.
         """
         raise TypeError(f"{type(self).__name__} cuts a text in one way only: it has nothing to sample from")
 
