@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from test_training import assert_same, make
-from tiny import ROOT, overrides, script
+from tiny import ROOT, command, overrides, script
 from torture import check_run
 
 MORE = ["training.save_every=4", "training.keep=1", "training.num_samples=1", "training.precision=fp32"]
@@ -23,7 +23,7 @@ def limited(size: int):  # type: ignore[no-untyped-def]
 @pytest.mark.slow
 def test_a_file_without_room_ends_training_in_words_and_room_lets_it_go_on(tmp_path: Path) -> None:
     arguments = [*overrides(tmp_path), *MORE]
-    assert script("train", *arguments, f"run={tmp_path / 'whole'}").returncode == 0
+    command("train", *arguments, f"run={tmp_path / 'whole'}")
     run = tmp_path / "run"
     sizes = sorted({path.stat().st_size for path in (tmp_path / "whole").rglob("*") if path.is_file()})
     rest = [*arguments, f"run={run}"]
@@ -36,7 +36,7 @@ def test_a_file_without_room_ends_training_in_words_and_room_lets_it_go_on(tmp_p
         errors.add(done.stderr.partition("error: ")[2].partition(" ")[0])
         step = check_run(run, step)
     assert len(errors) > 1, errors
-    assert script("train", *rest).returncode == 0
+    command("train", *rest)
     assert_same(tmp_path / "whole", run)
 
 
@@ -59,7 +59,7 @@ def test_a_full_disk_and_a_read_only_one(tmp_path: Path) -> None:
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("no disk of its own to be had: this system has no user namespaces")
     arguments = [*overrides(tmp_path), *MORE]
-    assert script("train", *arguments, f"run={tmp_path / 'whole'}").returncode == 0
+    command("train", *arguments, f"run={tmp_path / 'whole'}")
     run, copy = tmp_path / "run", tmp_path / "copy"
     run.mkdir()
     program = SPACE.format(

@@ -5,10 +5,14 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from heed.config import TrainConfig, train_config
+import heed.app
+import heed.config
+from heed.config import TrainConfig, train_config, typed
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {"data": "files", "score": "bahdanau", "decoder": "luong", "experiment": "files", "search": "beam"}
@@ -60,6 +64,17 @@ def config(directory: Path, *more: str) -> TrainConfig:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         composed = compose("train", [*overrides(directory), *more])
     return train_config(composed, NAMES)
+
+
+def command(name: str, *arguments: str) -> Any:
+    """What a script does, in this process, without its start; what it would tell is raised."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        composed = compose(name, list(arguments))
+    OmegaConf.set_struct(composed, False)
+    assert composed.pop("fast")
+    if name == "train":
+        return heed.app.train(train_config(composed, NAMES), composed.run)
+    return getattr(heed.app, name)(typed(getattr(heed.config, f"{name.title()}Config"), composed))
 
 
 def script(name: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
