@@ -64,7 +64,7 @@ data: $(VENV) ## prepare a corpus; train does it by itself: DATA ARGS
 	@$(BIN)/python scripts/prepare.py data=$(DATA) $(ARGS)
 
 test: $(VENV) ## the fast tests: ARGS goes to pytest
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 test-all: $(VENV) ## all tests, also those of minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m '' $(ARGS)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from hydra.errors import HydraException
-from tiny import ROOT, config, overrides, script, write_corpus
+from tiny import ROOT, command, config, overrides, script, write_corpus
 
 from heed.app import train
 from heed.evaluation.alignment import load_alignments
@@ -68,14 +68,13 @@ def test_evaluate_any_split_and_search(run: Path) -> None:
     hypotheses = (run / "eval" / "val-greedy" / "hypotheses.txt").read_bytes()
     assert hypotheses.count(b"\n") == 7
     assert (run / "eval" / "val-greedy" / "report.md").exists()
-    wrong = script("evaluate", f"run={run}", "split=dev")
-    assert wrong.returncode == 2
-    assert "there is no split 'dev': the corpus has train, val, test" in wrong.stderr
+    with pytest.raises(ValueError, match="there is no split 'dev': the corpus has train, val, test"):
+        command("evaluate", f"run={run}", "split=dev")
 
 
 def test_ensemble_of_a_run_with_itself_is_the_run(run: Path) -> None:
-    assert script("evaluate", f"run=[{run},{run}]", "metrics.bootstrap=0").returncode == 0
-    assert script("evaluate", f"run={run}", "metrics.bootstrap=0").returncode == 0
+    command("evaluate", f"run=[{run},{run}]", "metrics.bootstrap=0")
+    command("evaluate", f"run={run}", "metrics.bootstrap=0")
     texts = [
         (run / "eval" / name / "hypotheses.txt").read_text() for name in ("test-beam", "test-beam-ensemble2")
     ]
@@ -250,7 +249,7 @@ def test_empty_and_long_training_lines_are_dropped_with_a_count_and_empty_test_l
 
 def test_a_run_of_data_that_have_changed_is_refused_and_kept(tmp_path: Path) -> None:
     arguments = [*overrides(tmp_path), f"run={tmp_path / 'run'}"]
-    assert script("train", *arguments).returncode == 0
+    command("train", *arguments)
     before = {path: path.read_bytes() for path in (tmp_path / "run").glob("tokenizer*")}
     for side in ("de", "en"):
         with open(tmp_path / "corpus" / f"train.{side}", "a", encoding="utf-8") as file:
@@ -259,7 +258,7 @@ def test_a_run_of_data_that_have_changed_is_refused_and_kept(tmp_path: Path) -> 
     assert done.returncode == 2
     assert "was trained on another corpus" in done.stderr and "corpus.json differs" in done.stderr
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").glob("tokenizer*")}
-    assert script("evaluate", f"run={tmp_path / 'run'}").returncode == 0
+    command("evaluate", f"run={tmp_path / 'run'}")
 
 
 def test_translate_answers_before_the_input_ends(run: Path) -> None:

@@ -8,11 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tiny import ROOT, overrides, script
+from tiny import ROOT, command, overrides
 
 
 def test_prompt_translates_and_draws(tmp_path: Path) -> None:
-    assert script("train", *overrides(tmp_path), f"run={tmp_path / 'run'}").returncode == 0
+    command("train", *overrides(tmp_path), f"run={tmp_path / 'run'}")
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "scripts/translate.py", f"run={tmp_path / 'run'}"],

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import heed.app
+import heed.compare
 import heed.config
 from heed.config import TrainConfig, train_config, typed
 
@@ -74,7 +75,9 @@ def command(name: str, *arguments: str) -> Any:
     assert composed.pop("fast")
     if name == "train":
         return heed.app.train(train_config(composed, NAMES), composed.run)
-    return getattr(heed.app, name)(typed(getattr(heed.config, f"{name.title()}Config"), composed))
+    function = heed.compare.compare if name == "compare" else getattr(heed.app, name)
+    searches = ["beam"] if name in ("evaluate", "compare") else []
+    return function(typed(getattr(heed.config, f"{name.title()}Config"), composed), *searches)
 
 
 def script(name: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
