@@ -13,7 +13,7 @@ so does a tab, which cannot stand in the library's table of counted words.
 import io
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -38,6 +38,7 @@ from heed.text.tokenizer import (
 MODEL_TYPES = ("unigram", "bpe")
 MARK = "\ufdd0"  # Unicode keeps it for programs; where a text has it all the same, it is escaped too
 SAMPLING = Lock()  # the library has one random generator for all threads
+LONGEST_ROW = 2**12  # characters; the library passes over a sentence of more than 2**16 bytes
 CHARACTERS_PER_PIECE = 300  # of the sample that `unigram` learns from
 
 
@@ -121,7 +122,7 @@ class SentencePiece(TokenizerSettings):
             counts = _trim(counts, CHARACTERS_PER_PIECE * self.vocab_size)
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=(f"{_escape(word)}\t{count}" for word, count in counts.items()),
+                sentence_iterator=_rows({_escape(word): count for word, count in counts.items()}),
                 input_format="tsv",
                 model_writer=model,
                 model_type=self.model_type,
@@ -197,6 +198,28 @@ def _count_words(lines: Iterable[str], most: int) -> dict[str, int]:
     if alone:
         counts[" "] = (alone + 1) // 2
     return counts
+
+
+def _rows(counts: dict[str, int]) -> Iterator[str]:
+    """The words with their counts, as the library reads them; one occurrence of each stands beside other words.
+
+    `unigram` takes as candidates what is repeated in unlike surroundings. A word that is always before the end of a line,
+    or always before a space, is none, however frequent: "sind" became "sin" and "d". With one occurrence before a space and
+    the others before an end, every word that is repeated is a candidate. (docs/LOG.md)
+    """
+    line: list[str] = []
+    size = 0
+    for word, count in counts.items():
+        if count > 1 and word != " ":
+            if line and size + len(word) > LONGEST_ROW:
+                yield " ".join(line) + "\t1"
+                line, size = [], 0
+            line.append(word)
+            size += len(word) + 1
+            count -= 1
+        yield f"{word}\t{count}"
+    if line:
+        yield " ".join(line) + "\t1"
 
 
 def _trim(counts: dict[str, int], most: int) -> dict[str, int]:
