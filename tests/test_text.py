@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 import heed.text
 from heed.text import BOS, EOS, PAD, UNK, UNKNOWN, Char, SentencePiece, Word, load_pair, train_pair
-from heed.text.sentencepiece import _count_words, _trim
+from heed.text.sentencepiece import _count_words, _rows, _trim
 
 DATA = Path(__file__).parents[2] / "shared/data/multi30k/raw"
 LINES = [
@@ -207,6 +208,21 @@ def test_tiny_corpora(model_type, lines, tmp_path):
         return
     tokenizer = quietly(SentencePiece(model_type=model_type), lines, tmp_path / "m")
     assert [tokenizer.decode(tokenizer.encode(line)) for line in lines] == lines
+
+
+def test_unigram_has_every_frequent_word_as_a_candidate(tmp_path):
+    some = ("wir sind {}", "dann sangen {} von ihnen sinngemäß", "sie singen", "sie sinnen")
+    lines = [line.format(n) for n in range(200) for line in some]
+    ours = quietly(SentencePiece(vocab_size=310), lines, tmp_path / "model")
+    assert "▁sind" in ours.pieces(ours.encode("wir sind da"))
+    counted = _count_words(lines, 10**6)
+    rows = list(_rows({**counted, "x" * 5000: 2, "y" * 5000: 3, " ": 5}))
+    assert max(map(len, rows)) < 5010 and " \t5" in rows and "\t1" not in rows
+    again = Counter()
+    for row in rows:
+        text, _, count = row.rpartition("\t")
+        again.update({word: int(count) for word in (text.split(" ") if text != " " else [" "])})
+    assert again == {**counted, "x" * 5000: 2, "y" * 5000: 3, " ": 5}
 
 
 @pytest.mark.parametrize("recipe", [SentencePiece(), Char(), Word()])

@@ -7,17 +7,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import ROOT, command, config, overrides, script
+from tiny import NAMES, ROOT, command, config, overrides, script
 
 from heed.build import build_trainer
 from heed.component import build_corpus, build_tokenizer_settings
-from heed.config import TrainConfig
+from heed.config import TrainConfig, train_config
 from heed.data.prepare import prepare
 from heed.run import Run
 from heed.training.checkpoint import load_state, load_weights, read_weights, save_state, save_weights
@@ -404,6 +406,48 @@ def test_the_average_is_the_mean_of_what_is_kept(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(ValueError, match=file.name):
         read_weights(checkpoints, "average")
+
+
+def test_weights_of_unlike_models_have_no_average(tmp_path: Path) -> None:
+    for step, sizes in (1, (3000, 1)), (2, (1, 3000)):
+        save_weights(tmp_path, f"step-{step}", torch.nn.Linear(*sizes))
+    with pytest.raises(ValueError, match=r"step-2\.safetensors is of another model than .*step-1"):
+        read_weights(tmp_path, "average")
+
+
+def test_stopped_and_resumed_in_a_sampled_epoch_is_never_stopped(tmp_path: Path, monkeypatch) -> None:
+    more = [
+        "tokenizer=sentencepiece",
+        "subwords.vocab_size=300",
+        "training.r_drop=2",
+        "training.accumulate=2",
+    ]
+    more += ["training.subword_sampling=0.3", "model.word_dropout=0.1"]
+    more += [override for override in overrides(tmp_path) if not override.startswith("tokenizer")]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        settings = train_config(compose("train", more), NAMES)
+    whole = make_from(settings, tmp_path, "whole")
+    assert whole.train()
+    threads = {thread.name for thread in threading.enumerate()}
+    stop = whole.total_steps // 2 + 1
+    trainer = make_from(settings, tmp_path, "stopped")
+    update = trainer._update
+
+    def interrupting(batches):  # type: ignore[no-untyped-def]
+        update(batches)
+        if trainer.step == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(trainer, "_update", interrupting)
+    assert not trainer.train()
+    trainer.monitor.close()
+    resumed = make_from(settings, tmp_path, "stopped")
+    assert resumed.train()
+    resumed.monitor.close()
+    assert_same(tmp_path / "whole", tmp_path / "stopped")
+    assert not [name for name in threads if name.startswith("ThreadPoolExecutor")], (
+        "one that made batches goes on"
+    )
 
 
 def test_damaged_state_falls_back_to_the_one_before(tmp_path: Path, caplog) -> None:

@@ -69,6 +69,9 @@ def config(directory: Path, *more: str) -> TrainConfig:
 
 def command(name: str, *arguments: str) -> Any:
     """What a script does, in this process, without its start; what it would tell is raised."""
+    assert not {argument.partition("=")[0] for argument in arguments} & (NAMES.keys() - {"data"}), (
+        "NAMES says"
+    )
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         composed = compose(name, list(arguments))
     OmegaConf.set_struct(composed, False)

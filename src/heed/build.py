@@ -144,6 +144,8 @@ def facts(model: Seq2Seq, batches: Batches, corpus: bytes) -> dict[str, Any]:
     for name, parameter in model.named_parameters():
         if parameter not in score:
             weights.update(name.encode() + parameter.detach().numpy().tobytes())
+    if batches.sampling:
+        order.update(f"sampled with {batches.sampling.alpha}".encode())
     for indices in batches.plan(0):
         order.update(indices.tobytes() + b"/")
     return {

@@ -95,8 +95,10 @@ class TrainingSettings:
         require_between("training.learning_rate", self.learning_rate, 0, float("inf"))
         for key in ("max_epochs", "batch_tokens", "accumulate", "log_every", "max_bad_steps"):
             require_between(f"training.{key}", getattr(self, key), 1, float("inf"))
-        if self.subword_sampling is not None:
-            require_between("training.subword_sampling", self.subword_sampling, 0, 1)
+        if self.subword_sampling is not None and not 0 < self.subword_sampling <= 1:
+            raise ValueError(
+                f"training.subword_sampling is {self.subword_sampling}: it must be above 0 and up to 1, or null: never"
+            )
         for key in ("max_steps", "validate_every", "save_every", "patience"):
             if getattr(self, key) is not None:
                 require_between(f"training.{key}", getattr(self, key), 1, float("inf"))

@@ -79,8 +79,9 @@ class Run:
             for name, file in files.items():
                 if not (self.path / name).exists() or sha256(self.path / name) != sha256(file):
                     raise ValueError(
-                        f"{self.path} was trained on another corpus than {prepared}: its {name} differs. The data have "
-                        "changed since; bring them back, or train in another directory (make: RUN=..., script: run=...)"
+                        f"{self.path} was trained on another corpus than {prepared}: its {name} differs. The data, "
+                        "or how heed prepares them, have changed since; bring them back, or train in another directory "
+                        "(make: RUN=..., script: run=...)"
                     )
         self.path.mkdir(parents=True, exist_ok=True)
         for leftover in (*self.path.glob("*.tmp"), *self.checkpoints.glob("*.tmp")):  # of a killed process

@@ -2,10 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -69,7 +69,7 @@ class Batches:
     goes on with the next one. With `shuffle=False` all epochs are the same: shortest first.
 
     With `sampling`, the same sentences make the same batches, each sentence in other pieces, drawn from seed, epoch and
-    place: a batch can become somewhat larger than `max_tokens`. A thread makes batches ahead of the one at work.
+    place: a batch becomes larger than `max_tokens` as the pieces become more. A thread works ahead.
     """
 
     def __init__(
@@ -170,18 +170,15 @@ class Batches:
 
 
 def _ahead(tasks: Iterator[Callable[[], T]]) -> Iterator[T]:
-    """What the tasks return, in order, a thread working ahead of it."""
-    with ThreadPoolExecutor(1) as thread:
-        waiting: deque[Future[T]] = deque()
-        try:
-            for task in tasks:
-                waiting.append(thread.submit(task))
-                if len(waiting) > AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            thread.shutdown(cancel_futures=True)
+    """What the tasks, which have no end, return, in order; a thread works ahead of it."""
+    thread = ThreadPoolExecutor(1)
+    try:
+        waiting = deque(thread.submit(task) for task in islice(tasks, AHEAD))
+        for task in tasks:
+            waiting.append(thread.submit(task))
+            yield waiting.popleft().result()
+    finally:
+        thread.shutdown(cancel_futures=True)
 
 
 def _ended(

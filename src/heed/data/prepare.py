@@ -200,7 +200,7 @@ def _encode(
         bar,
         StoreWriter(directory / f"{split}.src", len(tokenizers.src)) as src_store,
         StoreWriter(directory / f"{split}.tgt", len(tokenizers.tgt)) as tgt_store,
-        _writing_text(directory, f"{split}.kept") as (src_file, tgt_file),
+        _writing_text(directory, f".{split}") as (src_file, tgt_file),
     ):
         while chunk := list(islice(lines, CHUNK)):
             src, tgt = map(list, zip(*chunk, strict=True))
@@ -217,7 +217,7 @@ def _encode(
             stats["kept"] += len(pairs)
             bar.update(len(chunk))
     for name in SIDES:
-        os.replace(directory / f"{split}.kept.{name}.txt", directory / f"{split}.{name}.txt")
+        os.replace(directory / f".{split}.{name}.txt", directory / f"{split}.{name}.txt")
 
 
 @contextmanager

@@ -58,7 +58,11 @@ class Lines(Sequence[str]):
 
     def __init__(self, path: Path):
         self.bytes: NDArray[np.uint8] = _map(path, np.uint8)
-        self.ends: NDArray[np.int64] = np.flatnonzero(self.bytes == ord("\n"))
+        parts = range(0, len(self.bytes), 1 << 24)  # a comparison makes as many bytes again
+        found = [
+            start + np.flatnonzero(self.bytes[start : start + (1 << 24)] == ord("\n")) for start in parts
+        ]
+        self.ends: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *found])
 
     def __len__(self) -> int:
         return len(self.ends)

@@ -40,9 +40,11 @@ class Seq2Seq(nn.Module):
         self.dropout = Dropout(dropout)
         self.word_dropout = Dropout(word_dropout)
 
-    def _embed(self, embedding: nn.Embedding, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L E"]:
-        embedded = embedding(ids)
-        return self.dropout(embedded) * self.word_dropout(torch.ones_like(embedded[..., :1]))
+    def _embed(self, embedding: nn.Embedding, ids: Int[Tensor, "B P"]) -> Float[Tensor, "B P E"]:
+        embedded = self.dropout(embedding(ids))
+        if not self.word_dropout.p:
+            return embedded
+        return embedded * self.word_dropout(torch.ones_like(embedded[..., :1]))
 
     def encode(self, src: Int[Tensor, "B S"], src_lengths: Int[Tensor, " B"]) -> tuple[Memory, State]:
         """Reads source sentences (each ending in EOS, padded): memory and the decoder's first state."""

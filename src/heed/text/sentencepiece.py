@@ -69,7 +69,7 @@ class SentencePieceTokenizer(Tokenizer):
         return self._processor.encode([_escape(text) for text in texts])
 
     def sample_batch(self, texts: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
-        """Of `unigram`, a segmentation x with probability ∝ P(x)^alpha (Kudo 2018, 1804.10959, §3.2): less is wilder.
+        """Of `unigram`, a segmentation x with probability ∝ P(x)^alpha (Kudo 2018, 1804.10959, §3.3): less is wilder.
 
         Of `bpe`, each merge is left out with probability alpha (BPE-dropout, Provilkov et al. 2020, 1910.13267).
         """
@@ -203,9 +203,9 @@ def _count_words(lines: Iterable[str], most: int) -> dict[str, int]:
 def _rows(counts: dict[str, int]) -> Iterator[str]:
     """The words with their counts, as the library reads them; one occurrence of each stands beside other words.
 
-    `unigram` takes as candidates what is repeated in unlike surroundings. A word that is always before the end of a line,
-    or always before a space, is none, however frequent: "sind" became "sin" and "d". With one occurrence before a space and
-    the others before an end, every word that is repeated is a candidate. (docs/LOG.md)
+    `unigram` takes as candidates what is repeated in unlike surroundings. A word that is always before the end of a
+    line, or always before a space, is none, however frequent: "sind" became "sin" and "d". With one occurrence before a
+    space and the others before an end, every word that is repeated is a candidate. (docs/LOG.md)
     """
     line: list[str] = []
     size = 0

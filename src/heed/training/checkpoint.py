@@ -139,8 +139,11 @@ def read_weights(directory: Path, name: str) -> tuple[Tensors, Path]:
             check_seal(path)
         except ValueError as error:
             raise ValueError(f"{error}. Try checkpoint=last, or train again") from None
-        for key, tensor in _load(path)[0].items():
-            sums[key] = sums[key] + tensor if key in sums else tensor
+        weights = _load(path)[0]
+        shapes = [{key: tensor.shape for key, tensor in some.items()} for some in (weights, sums or weights)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"{path} is of another model than {files[0]}: there is no average of them")
+        sums = {key: sums[key] + tensor for key, tensor in weights.items()} if sums else weights
     return {key: tensor / len(files) for key, tensor in sums.items()} if len(files) > 1 else sums, files[-1]
 
 
