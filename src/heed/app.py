@@ -65,9 +65,8 @@ def train(config: TrainConfig, path: str | Path) -> None:
     from heed.device import pick_device
 
     pick_device(config.device)
-    build_model(
-        config, (8, 8), tokenizer.joint
-    )  # parts that do not fit are told before the corpus is prepared
+    # Parts that do not fit are told before the corpus is prepared.
+    build_model(config, (8, 8), tokenizer.joint)
     prepared = prepare(config)
     with locked(run.path / ".lock"):
         _train(config, run, prepared, split)
