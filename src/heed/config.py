@@ -75,7 +75,9 @@ class TrainingSettings:
     patience: int | None
     max_bad_steps: int
     num_samples: int
-    compile: bool = False  # runs that were made before they were there have no value for this one and those below
+    compile: bool = (
+        False  # runs that were made before they were there have no value for this one and those below
+    )
     subword_sampling: float | None = None
     r_drop: float = 0.0
 
