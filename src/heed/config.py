@@ -75,9 +75,8 @@ class TrainingSettings:
     patience: int | None
     max_bad_steps: int
     num_samples: int
-    compile: bool = (
-        False  # runs that were made before they were there have no value for this one and those below
-    )
+    # Runs that were made before these were there have no values for them.
+    compile: bool = False
     subword_sampling: float | None = None
     r_drop: float = 0.0
 
