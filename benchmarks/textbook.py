@@ -32,7 +32,7 @@ class Textbook(nn.Module):
         super().__init__()
         decoder, rnn = model.decoder, model.decoder.recurrent.rnn
         assert isinstance(decoder, BahdanauDecoder | LuongDecoder)
-        assert model.dropout.p == model.encoder.dropout.p == decoder.dropout, "a tutorial has one dropout"
+        assert model.dropout.p == model.encoder.dropout.p == decoder.dropout.p, "a tutorial has one dropout"
         self.bahdanau = isinstance(decoder, BahdanauDecoder)
         self.input_feeding = isinstance(decoder, LuongDecoder) and decoder.input_feeding
         self.src_embedding = model.src_embedding
@@ -44,7 +44,7 @@ class Textbook(nn.Module):
         self.score = decoder.attention.score
         self.readout = decoder.deep_output if isinstance(decoder, BahdanauDecoder) else decoder.W_c
         self.output = model.output
-        self.dropout = nn.Dropout(decoder.dropout)
+        self.dropout = nn.Dropout(decoder.dropout.p)
 
     def loss(self, batch: Batch, smoothing: float) -> Float[Tensor, ""]:
         """The cross-entropy with label smoothing, summed over the real target tokens."""

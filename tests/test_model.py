@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.testing import assert_close
 
+from heed import fast
 from heed.model import Bridge, Encoder, Memory, Seq2Seq
-from heed.model.dropout import dropout
+from heed.model.dropout import Dropout, dropout
 from heed.model.recurrent import Recurrent
 
 V_SRC, V_TGT = 17, 19
@@ -148,7 +149,7 @@ def test_steps_are_torchs_whole_sequence(cell, layers):
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_the_encoder_is_torchs_over_packed_sequences(cell, layers, bidirectional):
-    encoder = Encoder(cell, 5, 7, layers, bidirectional, dropout=0.0)
+    encoder = Encoder(cell, 5, 7, layers, bidirectional, Dropout(0.0))
     torchs = (nn.GRU if cell == "gru" else nn.LSTM)(
         5, 7, layers, batch_first=True, bidirectional=bidirectional
     )
@@ -295,6 +296,27 @@ def test_dropout_in_training_only(wiring, cell):
     for readouts in (one, two, by_steps(model, src, lengths, tgt)[0]):
         share = (readouts == 0).double().mean()
         assert 0.2 < share < 0.8
+
+
+@every_wiring
+@pytest.mark.parametrize("quickly", [True, False])
+def test_locked_dropout_draws_once_for_all_positions_of_a_sentence(wiring, quickly):
+    for locked in (True, False):
+        model = make_model(
+            "bahdanau", wiring, (V_SRC, V_TGT), dropout=0.5, locked_dropout=locked, encoder_layers=2
+        ).train()
+        src, lengths, tgt = torch.full((3, 5), 7), torch.tensor([5, 5, 5]), torch.full((3, 7), 9)
+        with fast.switched(quickly):
+            memory, _ = model.encode(src, lengths)
+            readouts, _ = model(src, lengths, tgt)
+        for x in (model._embed(model.tgt_embedding, tgt), memory.values, readouts):
+            dropped = x == 0
+            assert 0.2 < dropped.double().mean() < 0.8
+            assert not torch.equal(dropped[0], dropped[1])  # each sentence draws for itself
+            assert (dropped == dropped[:, :1]).all() == locked
+        state = torch.get_rng_state()
+        assert torch.equal(model.eval()(src, lengths, tgt)[0], model(src, lengths, tgt)[0])
+        assert torch.equal(torch.get_rng_state(), state)
 
 
 @every_wiring

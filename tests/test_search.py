@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from heed.model import Attention, BahdanauDecoder, Bridge, Encoder, LuongDecoder, Memory, Seq2Seq
+from heed.model.dropout import Dropout
 from heed.score import Bahdanau, Content, Dot, General, ScaledDot
 from heed.search import Hypothesis, SearchSettings, Translator, beam_search
 from heed.search.beam import _topk
@@ -32,12 +33,14 @@ def make_model(score=Bahdanau, wiring="luong", cell="gru", seed=0, vocabulary=V,
     torch.manual_seed(seed)
     src_dim, tgt_dim, hidden = 7, 3, 5
     query_dim, key_dim = (11 if score in (Bahdanau, General) else 2 * hidden), 2 * hidden
-    encoder = Encoder(cell, src_dim, hidden, num_layers, True, dropout=0.3)
+    encoder = Encoder(cell, src_dim, hidden, num_layers, True, dropout=Dropout(0.3))
     attention = Attention(score(query_dim, key_dim))
     if wiring == "bahdanau":
-        decoder = BahdanauDecoder(attention, tgt_dim, query_dim, 0.3, cell, num_layers)
+        decoder = BahdanauDecoder(attention, tgt_dim, query_dim, Dropout(0.3), cell, num_layers)
     else:
-        decoder = LuongDecoder(attention, tgt_dim, query_dim, 0.3, cell, num_layers, wiring == "luong")
+        decoder = LuongDecoder(
+            attention, tgt_dim, query_dim, Dropout(0.3), cell, num_layers, wiring == "luong"
+        )
     model = Seq2Seq(
         nn.Embedding(V, src_dim),
         nn.Embedding(vocabulary, tgt_dim),
@@ -45,7 +48,7 @@ def make_model(score=Bahdanau, wiring="luong", cell="gru", seed=0, vocabulary=V,
         Bridge(encoder.state_dim, decoder.state_dims),
         decoder,
         nn.Linear(tgt_dim, vocabulary),
-        dropout=0.3,
+        dropout=Dropout(0.3),
     )
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from heed.data.prepare import Prepared
 from heed.device import autocast, pick_device
 from heed.linear import Linear
 from heed.model import Attention, Bridge, Decoder, Encoder, Seq2Seq
+from heed.model.dropout import Dropout
 from heed.run import Run
 from heed.score import Score
 from heed.text import TokenizerSettings, Word
@@ -47,6 +49,7 @@ def build_model(config: TrainConfig, vocabularies: tuple[int, int], joint: bool)
             "model.tie=three shares one embedding between source and target, so both need one vocabulary: "
             "set tokenizer.joint=true or model.tie=two"
         )
+    dropout = partial(Dropout, settings.dropout, settings.locked_dropout)
     with forked(seed, "encoder"):
         encoder = Encoder(
             settings.cell,
@@ -54,7 +57,7 @@ def build_model(config: TrainConfig, vocabularies: tuple[int, int], joint: bool)
             settings.encoder_dim,
             settings.encoder_layers,
             settings.bidirectional,
-            settings.dropout,
+            dropout(),
         )
     with forked(seed, "score"):
         score = component(
@@ -68,7 +71,7 @@ def build_model(config: TrainConfig, vocabularies: tuple[int, int], joint: bool)
             attention=Attention(score),
             embedding_dim=settings.embedding_dim,
             hidden_dim=settings.decoder_dim,
-            dropout=settings.dropout,
+            dropout=dropout(),
             cell=settings.cell,
             num_layers=settings.decoder_layers,
         )
@@ -88,7 +91,7 @@ def build_model(config: TrainConfig, vocabularies: tuple[int, int], joint: bool)
         output.weight = tgt_embedding.weight
     return Seq2Seq(
         *(src_embedding, tgt_embedding, encoder, bridge, decoder, output),
-        settings.dropout,
+        dropout(),
         settings.word_dropout,
     )
 

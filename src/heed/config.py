@@ -37,7 +37,8 @@ class ModelSettings:
     decoder_layers: int
     dropout: float
     tie: str
-    word_dropout: float = 0.0  # runs that were made before it was there have no value
+    word_dropout: float = 0.0  # runs that were made before these were there have no values for them
+    locked_dropout: bool = False
 
     def __post_init__(self) -> None:
         """Checks the values."""

@@ -10,7 +10,7 @@ from torch.func import functional_call
 from heed import fast
 from heed.linear import Linear, linear
 from heed.model.attention import Attention, Memory
-from heed.model.dropout import dropout
+from heed.model.dropout import Dropout, drawn_from
 from heed.model.recurrent import Recurrent, State
 
 
@@ -24,8 +24,11 @@ class Decoder(nn.Module, ABC):
     recurrent: Recurrent
     state_dims: list[int]  # sizes of the state's tensors that the bridge makes
 
-    def __init__(self, attention: Attention, embedding_dim: int, hidden_dim: int, dropout: float) -> None:
-        """Args: `attention`, around any score; E; H, the query's size; `dropout` on the readout and between layers."""
+    def __init__(self, attention: Attention, embedding_dim: int, hidden_dim: int, dropout: Dropout) -> None:
+        """Args: `attention`, around any score; E; H, the query's size; `dropout` on the readout and between layers.
+
+        Between layers it is never locked: there each position draws for itself.
+        """
         super().__init__()
         self.attention = attention
         self.embedding_dim = embedding_dim
@@ -33,7 +36,7 @@ class Decoder(nn.Module, ABC):
         self.dropout = dropout
 
     def _recur(self, cell: str, input_dim: int, num_layers: int) -> None:
-        self.recurrent = Recurrent(cell, input_dim, self.hidden_dim, num_layers, self.dropout)
+        self.recurrent = Recurrent(cell, input_dim, self.hidden_dim, num_layers, self.dropout.p)
         self.state_dims = [self.hidden_dim] * self.recurrent.num_tensors
 
     def start(self, bridged: State) -> State:
@@ -55,8 +58,10 @@ class Decoder(nn.Module, ABC):
         if fast.enabled:
             return self(embedded, state, memory)
         readouts, alignments = [], []
+        seed = int(torch.randint(1 << 62, ())) if self.dropout.locked and self.training else None
         for embedded_t in embedded.split(1, 1):
-            readout, state, alignment = self.step(embedded_t, state, memory)
+            with drawn_from(seed):
+                readout, state, alignment = self.step(embedded_t, state, memory)
             readouts.append(readout)
             alignments.append(alignment)
         return torch.cat(readouts, 1), torch.cat(alignments, 1)
@@ -78,7 +83,7 @@ class BahdanauDecoder(Decoder):
         attention: Attention,
         embedding_dim: int,
         hidden_dim: int,
-        dropout: float,
+        dropout: Dropout,
         cell: str,
         num_layers: int,
     ) -> None:
@@ -117,7 +122,7 @@ class BahdanauDecoder(Decoder):
 
     def _readout(self, hidden: Tensor, embedded: Tensor, context: Tensor) -> Tensor:
         deep = self.deep_output(torch.cat([hidden, embedded, context], -1))
-        return dropout(deep.unflatten(-1, (-1, 2)).amax(-1), self.dropout, self.training)
+        return self.dropout(deep.unflatten(-1, (-1, 2)).amax(-1), 1)
 
 
 class LuongDecoder(Decoder):
@@ -132,7 +137,7 @@ class LuongDecoder(Decoder):
         attention: Attention,
         embedding_dim: int,
         hidden_dim: int,
-        dropout: float,
+        dropout: Dropout,
         cell: str,
         num_layers: int,
         input_feeding: bool = True,
@@ -158,7 +163,7 @@ class LuongDecoder(Decoder):
             self.recurrent.input_gates(torch.cat([embedded, *fed], -1)), recurrent
         )
         context, alignment = self.attention(recurrent[0], memory)
-        attended = dropout(self._attended(context, recurrent[0]), self.dropout, self.training)
+        attended = self.dropout(self._attended(context, recurrent[0]), 1)
         return attended, (*recurrent, attended) if self.input_feeding else recurrent, alignment
 
     def forward(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
@@ -166,10 +171,10 @@ class LuongDecoder(Decoder):
         if not self.input_feeding:
             hiddens = self.recurrent.unroll(embedded, state)
             context, alignment = self.attention(hiddens, memory)
-            return dropout(self._attended(context, hiddens), self.dropout, self.training), alignment
+            return self.dropout(self._attended(context, hiddens), 1), alignment
         gates, W_fed = hoist_gates(self.recurrent, embedded)
         recurrent, attended = state[:-1], state[-1]
-        masks = dropout(torch.ones_like(embedded), self.dropout, self.training).unsqueeze(2).unbind(1)
+        masks = self.dropout(torch.ones_like(embedded), 1).unsqueeze(2).unbind(1)
         readouts, alignments = [], []
         for gates_t, mask in zip(gates, masks, strict=True):
             recurrent, attended, alignment = self._advance(gates_t, W_fed, mask, recurrent, attended, memory)

@@ -1,5 +1,8 @@
 """Dropout, several times faster on a CPU than torch's own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,12 +24,29 @@ def dropout(x: Float[Tensor, "*shape"], p: float, training: bool) -> Float[Tenso
 
 
 class Dropout(nn.Module):
-    """`dropout` as a module."""
+    """`dropout` as a module, of one position or, `locked`, of all positions of a sentence alike.
 
-    def __init__(self, p: float) -> None:
+    The latter is variational dropout (Gal & Ghahramani 2016, arXiv 1512.05287, §4.1), but for states that go from one
+    position to the next, which are not dropped at all.
+    """
+
+    def __init__(self, p: float, locked: bool = False) -> None:
         super().__init__()
-        self.p = p
+        self.p, self.locked = p, locked
 
-    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Acts in training mode only."""
-        return dropout(x, self.p, self.training)
+    def forward(self, x: Float[Tensor, "*shape"], positions: int = -1) -> Float[Tensor, "*shape"]:
+        """Acts in training mode only. `positions`: their axis."""
+        if not self.locked or not self.training:
+            return dropout(x, self.p, self.training)
+        return x * dropout(torch.ones_like(x.narrow(positions, 0, 1)), self.p, self.training)
+
+
+@contextmanager
+def drawn_from(seed: int | None) -> Iterator[None]:
+    """Within it, random numbers are those of the seed, if there is one; behind it they go on as before."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

@@ -23,7 +23,7 @@ class Encoder(nn.Module):
         hidden_dim: int,
         num_layers: int,
         bidirectional: bool,
-        dropout: float,
+        dropout: Dropout,
     ) -> None:
         """Args: `cell`, "gru" or "lstm"; `hidden_dim`, per direction; `dropout`, between layers and on the states."""
         super().__init__()
@@ -31,7 +31,7 @@ class Encoder(nn.Module):
         dims = [embedding_dim] + [self.state_dim] * (num_layers - 1)
         self.forwards = nn.ModuleList(RNN[cell](dim, hidden_dim) for dim in dims)
         self.backwards = nn.ModuleList(RNN[cell](dim, hidden_dim) for dim in (dims if bidirectional else []))
-        self.dropout = Dropout(dropout)
+        self.dropout = dropout
 
     def forward(
         self, embedded: Float[Tensor, "B S E"], mask: Bool[Tensor, "B S"]
@@ -44,13 +44,13 @@ class Encoder(nn.Module):
         states = embedded.transpose(0, 1)
         for layer, rnns in enumerate(zip(*filter(None, (self.forwards, self.backwards)), strict=True)):
             if layer:
-                states = self.dropout(states)
+                states = self.dropout(states, 0)
             inputs = [states, states.gather(0, reversal.expand_as(states))] if self.backwards else [states]
             ahead, *behind = run_rnns(rnns, inputs)
             states = torch.cat([ahead, *(x.gather(0, reversal.expand_as(x)) for x in behind)], -1)  # S B K
         last = ahead.gather(0, (lengths - 1).T[..., None].expand(-1, -1, ahead.size(-1))).squeeze(0)
         final = torch.cat([last, states[0, :, last.size(-1) :]], -1)
-        return self.dropout(states.transpose(0, 1).contiguous()), final
+        return self.dropout(states.transpose(0, 1).contiguous(), 1), final
 
 
 class Bridge(nn.Module):

@@ -22,7 +22,7 @@ class Seq2Seq(nn.Module):
         bridge: Bridge,
         decoder: Decoder,
         output: nn.Linear,
-        dropout: float,
+        dropout: Dropout,
         word_dropout: float = 0.0,
     ) -> None:
         """Args: the parts (embeddings and output may share a weight); `dropout` on the embeddings.
@@ -37,11 +37,11 @@ class Seq2Seq(nn.Module):
         self.bridge = bridge
         self.decoder = decoder
         self.output = output  # R -> V
-        self.dropout = Dropout(dropout)
+        self.dropout = dropout
         self.word_dropout = Dropout(word_dropout)
 
     def _embed(self, embedding: nn.Embedding, ids: Int[Tensor, "B P"]) -> Float[Tensor, "B P E"]:
-        embedded = self.dropout(embedding(ids))
+        embedded = self.dropout(embedding(ids), 1)
         if not self.word_dropout.p:
             return embedded
         return embedded * self.word_dropout(torch.ones_like(embedded[..., :1]))
