@@ -418,7 +418,7 @@ def test_weights_of_unlike_models_have_no_average(tmp_path: Path) -> None:
 def test_stopped_and_resumed_in_a_sampled_epoch_is_never_stopped(tmp_path: Path, monkeypatch) -> None:
     more = [
         "tokenizer=sentencepiece",
-        "subwords.vocab_size=300",
+        "subwords.vocab_size=290",
         "training.r_drop=2",
         "training.accumulate=2",
     ]
