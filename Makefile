@@ -67,7 +67,7 @@ test: $(VENV) ## the fast tests: ARGS goes to pytest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 test-all: $(VENV) ## all tests, also those of minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m '' $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m '' $(ARGS)
 
 bench: $(VENV) ## measure speed and memory against a textbook loop, into bench.json: QUICK RUN ARGS="--score dot"
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(RUN),--run '$(RUN)') $(ARGS)

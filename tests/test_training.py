@@ -76,6 +76,20 @@ def assert_equal(one: object, other: object) -> None:
         assert one == other
 
 
+def train_until(trainer: Trainer, stop: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains, with a SIGTERM at the end of step `stop`."""
+    update = trainer._update
+
+    def interrupting(batches):  # type: ignore[no-untyped-def]
+        update(batches)
+        if trainer.step == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(trainer, "_update", interrupting)
+    assert not trainer.train()
+    trainer.monitor.close()
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -99,16 +113,7 @@ def test_stop_anywhere_and_resume_is_never_stopped(tmp_path: Path, more: list[st
         name = f"stopped-{stop}"
         shutil.rmtree(tmp_path / name, ignore_errors=True)
         trainer = make(tmp_path, name, *more)
-        update = trainer._update
-
-        def interrupting(batches, update=update, trainer=trainer, stop=stop):  # type: ignore[no-untyped-def]
-            update(batches)
-            if trainer.step == stop:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        monkeypatch.setattr(trainer, "_update", interrupting)
-        assert not trainer.train()
-        trainer.monitor.close()
+        train_until(trainer, stop, monkeypatch)
         torch.manual_seed(stop)  # a fresh process would not continue this one's random numbers
         resumed = make(tmp_path, name, *more)
         assert resumed.step == stop
@@ -431,16 +436,7 @@ def test_stopped_and_resumed_in_a_sampled_epoch_is_never_stopped(tmp_path: Path,
     threads = {thread.name for thread in threading.enumerate()}
     stop = whole.total_steps // 2 + 1
     trainer = make_from(settings, tmp_path, "stopped")
-    update = trainer._update
-
-    def interrupting(batches):  # type: ignore[no-untyped-def]
-        update(batches)
-        if trainer.step == stop:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(trainer, "_update", interrupting)
-    assert not trainer.train()
-    trainer.monitor.close()
+    train_until(trainer, stop, monkeypatch)
     resumed = make_from(settings, tmp_path, "stopped")
     assert resumed.train()
     resumed.monitor.close()
