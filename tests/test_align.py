@@ -182,12 +182,13 @@ def _log_probs(model, source: list[int], target: list[int]) -> list[float]:
     return model.output(readouts).log_softmax(-1).gather(-1, following[..., None]).flatten().tolist()
 
 
-def test_align_writes_links_matrices_and_rates(tmp_path: Path) -> None:
+def test_align_writes_links_matrices_and_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     command("train", *overrides(tmp_path), "training.max_epochs=1", f"run={run}")
-    done = script("align", f"run={run}", "split=val")
-    assert done.returncode == 0, done.stderr
-    assert f"links: {run / 'align' / 'val' / 'links.txt'}" in done.stdout and "aer" not in done.stdout
+    capsys.readouterr()
+    command("align", f"run={run}", "split=val")
+    printed = capsys.readouterr().out
+    assert f"links: {run / 'align' / 'val' / 'links.txt'}" in printed and "aer" not in printed
     assert not (run / "align" / "val" / "scores.json").exists()
     links = (run / "align" / "val" / "links.txt").read_text().split("\n")[:-1]
     assert len(load_alignments(run / "align" / "val" / "alignments.npz")) == len(links) > 0
@@ -200,12 +201,12 @@ def test_align_writes_links_matrices_and_rates(tmp_path: Path) -> None:
         f"target={tmp_path / 'mine.tgt'}",
         f"gold={tmp_path / 'mine.gold'}",
     ]
-    done = script("align", f"run={run}", *files, "gold_first=1")
-    assert done.returncode == 0, done.stderr
+    command("align", f"run={run}", *files, "gold_first=1")
+    printed = capsys.readouterr().out
     scores = json.loads((run / "align" / "mine.src" / "scores.json").read_text())
     assert scores["pairs"] == 1 and set(scores["by_offset"]) == {"-1", "0", "1"}
     for offset in ("-1", "+0", "+1"):
-        assert f"offset {offset}  aer" in done.stdout
+        assert f"offset {offset}  aer" in printed
     (tmp_path / "mine.gold").write_text("1-1\n1-1\n")
     with pytest.raises(ValueError, match="gold links for 2 pairs, but there are 1"):
         command("align", f"run={run}", *files)

@@ -70,6 +70,7 @@ def test_by_its_yaml(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_by_its_class(tmp_path):
     config = train(tmp_path, "~score", "+score._target_=my_scores.Distance", "+score.sharpness=2.0")
     assert config["score"] == {"_target_": "my_scores.Distance", "sharpness": 2.0}
