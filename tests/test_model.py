@@ -169,6 +169,18 @@ def test_the_encoder_is_torchs_over_packed_sequences(cell, layers, bidirectional
     assert_close(final, torch.cat(list(hidden[-2 if bidirectional else -1 :]), -1), **tight)
 
 
+def test_the_encoders_states_past_the_recurrence():
+    """With the skip, each state is that of the encoder without it, plus W e; the final state is the same."""
+    encoder = Encoder("gru", 5, 7, 2, True, Dropout(0.0), embedding_skip=True)
+    embedded, mask = torch.randn(3, 11, 5), torch.arange(11) < torch.tensor([3, 11, 1])[:, None]
+    states, final = encoder(embedded, mask)
+    W, encoder.skip = encoder.skip.weight, None
+    assert W.shape == (14, 5)
+    plain, plain_final = encoder(embedded, mask)
+    assert_close(states, plain + torch.einsum("ke,bse->bsk", W, embedded), **tight)
+    assert torch.equal(final, plain_final)
+
+
 def test_the_bridge_is_the_tanh_of_a_linear_map():
     bridge, final = Bridge(5, [2, 3]), torch.randn(7, 5)
     first, second = bridge(final)

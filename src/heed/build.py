@@ -58,6 +58,7 @@ def build_model(config: TrainConfig, vocabularies: tuple[int, int], joint: bool)
             settings.encoder_layers,
             settings.bidirectional,
             dropout(),
+            settings.embedding_skip,
         )
     with forked(seed, "score"):
         score = component(

@@ -39,6 +39,7 @@ class ModelSettings:
     tie: str
     word_dropout: float = 0.0  # runs that were made before these were there have no values for them
     locked_dropout: bool = False
+    embedding_skip: bool = False
 
     def __post_init__(self) -> None:
         """Checks the values."""

@@ -14,6 +14,10 @@ class Encoder(nn.Module):
 
     Padding stands behind each sentence, so reading forwards never meets it first; to read backwards, each sentence is
     reversed within its own length. Rows stay independent without packed sequences, which are slower here.
+
+    With `embedding_skip` each state is h_j + W e_j, e_j the word's embedding: a way past the recurrence, so that what
+    attention gives back also says which word stands there (Gehring et al. 2017, arXiv 1705.03122, §3.3, add e_j to the
+    values alone, and without W).
     """
 
     def __init__(
@@ -24,6 +28,7 @@ class Encoder(nn.Module):
         num_layers: int,
         bidirectional: bool,
         dropout: Dropout,
+        embedding_skip: bool = False,
     ) -> None:
         """Args: `cell`, "gru" or "lstm"; `hidden_dim`, per direction; `dropout`, between layers and on the states."""
         super().__init__()
@@ -31,6 +36,7 @@ class Encoder(nn.Module):
         dims = [embedding_dim] + [self.state_dim] * (num_layers - 1)
         self.forwards = nn.ModuleList(RNN[cell](dim, hidden_dim) for dim in dims)
         self.backwards = nn.ModuleList(RNN[cell](dim, hidden_dim) for dim in (dims if bidirectional else []))
+        self.skip = Linear(embedding_dim, self.state_dim, bias=False) if embedding_skip else None  # W
         self.dropout = dropout
 
     def forward(
@@ -50,7 +56,10 @@ class Encoder(nn.Module):
             states = torch.cat([ahead, *(x.gather(0, reversal.expand_as(x)) for x in behind)], -1)  # S B K
         last = ahead.gather(0, (lengths - 1).T[..., None].expand(-1, -1, ahead.size(-1))).squeeze(0)
         final = torch.cat([last, states[0, :, last.size(-1) :]], -1)
-        return self.dropout(states.transpose(0, 1).contiguous(), 1), final
+        states = states.transpose(0, 1).contiguous()
+        if self.skip is not None:
+            states = states + self.skip(embedded)
+        return self.dropout(states, 1), final
 
 
 class Bridge(nn.Module):
