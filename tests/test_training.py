@@ -274,7 +274,7 @@ def test_bad_steps_are_skipped_counted_and_end_the_run(tmp_path: Path, monkeypat
     assert (trainer.bad_steps, trainer.bad_in_a_row) == (2, 2)
     for name, parameter in trainer.model.named_parameters():
         assert torch.equal(parameter, weights[name])
-    with pytest.raises(FloatingPointError, match=r"3 steps in a row.*learning_rate \(it is 0.001\)"):
+    with pytest.raises(FloatingPointError, match=r"3 steps in a row.*learning_rate \(it is 0.002\)"):
         trainer._update([next(stream)])
     monkeypatch.undo()
     trainer._update([next(stream)])
@@ -505,5 +505,5 @@ def test_directory_of_another_configuration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as error:
         run.check(config(tmp_path, "seed=3", "training.learning_rate=0.5"))
     assert "seed: 1, 3" in str(error.value)
-    assert "training.learning_rate: 0.001, 0.5" in str(error.value)
+    assert "training.learning_rate: 0.002, 0.5" in str(error.value)
     assert str(error.value).count("\n  ") == 2
