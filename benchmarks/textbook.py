@@ -33,6 +33,7 @@ class Textbook(nn.Module):
         decoder, rnn = model.decoder, model.decoder.recurrent.rnn
         assert isinstance(decoder, BahdanauDecoder | LuongDecoder)
         assert model.dropout.p == model.encoder.dropout.p == decoder.dropout.p, "a tutorial has one dropout"
+        assert model.encoder.skip is None, "a tutorial has no way past its encoder"
         self.bahdanau = isinstance(decoder, BahdanauDecoder)
         self.input_feeding = isinstance(decoder, LuongDecoder) and decoder.input_feeding
         self.src_embedding = model.src_embedding

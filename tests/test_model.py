@@ -181,6 +181,12 @@ def test_the_encoders_states_past_the_recurrence():
     assert torch.equal(final, plain_final)
 
 
+def test_the_skip_is_chosen_by_its_key_and_changes_no_other_initial_weight():
+    plain, skipping = (make_model("dot", "luong", embedding_skip=skip).state_dict() for skip in (False, True))
+    assert skipping.keys() - plain.keys() == {"encoder.skip.weight"}
+    assert all(torch.equal(skipping[name], weight) for name, weight in plain.items())
+
+
 def test_the_bridge_is_the_tanh_of_a_linear_map():
     bridge, final = Bridge(5, [2, 3]), torch.randn(7, 5)
     first, second = bridge(final)
