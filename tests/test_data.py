@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 import heed.data
 from heed.data import Corpus, Files, Multi30k, Tsv
 from heed.data.download import ATTEMPTS, CHUNK, download
+from heed.data.multi30k import TOKENISED
 from heed.data.prepare import prepare
 from heed.data.reading import decode_lines, read_aligned, read_lines
 from heed.data.store import StoreWriter, TokenStore
@@ -203,8 +204,11 @@ def test_multi30k_reads_upstream_files() -> None:
         for split, both in raw.fingerprint().items()
         for lang, digest in both.items()
     }
+    tok = Multi30k("en", "de", source=str(SHARED / "multi30k" / "tok"), pattern=TOKENISED)
+    for path in (SHARED / "multi30k" / "tok").glob("*.gz"):  # upstream's are not packed
+        known[path.stem] = hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
+    del known["train.lc.norm.tok.en"]
     assert known == heed.data.multi30k.SHA256
-    tok = Multi30k("en", "de", source=str(SHARED / "multi30k" / "tok"), pattern="{split}.lc.norm.tok.{lang}")
     assert next(tok.pairs("val")) == (
         "a group of men are loading cotton onto a truck",
         "eine gruppe von männern lädt baumwolle auf einen lastwagen",
@@ -217,7 +221,8 @@ def test_multi30k_downloads_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def fetch(url: str, path: Path, digest: str | None) -> None:
         assert digest == heed.data.multi30k.SHA256.get(path.name)
         fetched.append(url.removeprefix(heed.data.multi30k.URL))
-        write(path, gzip.compress(f"{path.name}\n".encode()))
+        line = f"{path.name}\n".encode()
+        write(path, gzip.compress(line) if path.suffix == ".gz" else line)
 
     monkeypatch.setattr(heed.data.multi30k, "download", fetch)
     corpus = Multi30k("fr", "de", cache=str(tmp_path / "raw"), test=["test_2016_flickr"])
@@ -225,8 +230,13 @@ def test_multi30k_downloads_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for _ in range(2):
         assert list(corpus.pairs("val")) == [("val.fr.gz", "val.de.gz")]
         corpus.fingerprint()
-    names = [f"{split}.{lang}.gz" for split in ("train", "val", "test_2016_flickr") for lang in ("fr", "de")]
-    assert sorted(fetched) == sorted(names)
+    splits = ("train", "val", "test_2016_flickr")
+    assert sorted(fetched) == sorted(f"raw/{split}.{lang}.gz" for split in splits for lang in ("fr", "de"))
+
+    fetched.clear()
+    tok = Multi30k("en", "de", cache=str(tmp_path / "tok"), pattern=TOKENISED)
+    assert list(tok.pairs("val")) == [("val.lc.norm.tok.en", "val.lc.norm.tok.de")]
+    assert fetched == ["tok/val.lc.norm.tok.en", "tok/val.lc.norm.tok.de"]
 
 
 # Downloads: a server that cuts off, ignores ranges, or has another file

@@ -6,7 +6,8 @@ from pathlib import Path
 from heed.data.download import download
 from heed.data.files import Files
 
-URL = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/"
+URL = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/"
+TOKENISED = "{split}.lc.norm.tok.{lang}"  # the pattern of the files that upstream lower-cased and tokenised
 LANGUAGES = ("en", "de", "fr", "cs")
 SHA256 = {  # of the upstream files; the others are accepted as they come and their hash is logged
     "train.de.gz": "726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6",
@@ -17,12 +18,23 @@ SHA256 = {  # of the upstream files; the others are accepted as they come and th
     "test_2016_flickr.en.gz": "611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9",
     "test_2017_flickr.de.gz": "a2c89666db00c495cd8513b9d708d5a3acc205d7de312ef2bf5fb7ebc1540aee",
     "test_2017_flickr.en.gz": "76a444ee25172e72695cddb13ae4a3bda59430617be88e0bb46b60504f054074",
+    "train.lc.norm.tok.de": "cb5a23529b65ec2061f1dc446192a9c37382b63cc75f81a0be59d34894b3a505",
+    # train.lc.norm.tok.en has been mended upstream, so either version is accepted
+    "val.lc.norm.tok.de": "97232bd273eceb7207f689527386a97e4be2616b18ada47576bdaf96c8ae1f00",
+    "val.lc.norm.tok.en": "46573ce391ae227f1c72f873392436a20ef18e0a6d518098cfbd70b77c8572ec",
+    "test_2016_flickr.lc.norm.tok.de": "c6a33d39d48f9f510de147651316cd9d918e09ad0219df734a2f16b6baccacc4",
+    "test_2016_flickr.lc.norm.tok.en": "5b7f32627cf99eced828311b955dae9800bb52bc8b91cf8b6526829e605b29d2",
+    "test_2017_flickr.lc.norm.tok.de": "02067e4a9402786a4fcb8c1b6f4307e4a5073ced64800abead5273b54f5f31f6",
+    "test_2017_flickr.lc.norm.tok.en": "c9d1dfd7a26add989382e534af235af9f0f658b2a30e7eb0efdaf142496ee54f",
 }
 
 
 @dataclass
 class Multi30k(Files):
-    """29,000 training pairs in any direction of en, de, fr, cs; downloaded if `source` is None."""
+    """29,000 training pairs in any direction of en, de, fr, cs; downloaded if `source` is None.
+
+    With the pattern TOKENISED the lower-cased, tokenised files are fetched, else those as people wrote them.
+    """
 
     test: list[str] = field(default_factory=lambda: ["test_2016_flickr", "test_2017_flickr"])
     cache: str = "data/multi30k/raw"  # where a download goes
@@ -39,7 +51,9 @@ class Multi30k(Files):
 
     def _path(self, split: str, lang: str) -> Path:
         if self.source is None:
-            packed = Path(self.cache) / (self._name(split, lang) + ".gz")
-            if not packed.exists():
-                download(URL + packed.name, packed, SHA256.get(packed.name))
+            name = self._name(split, lang)
+            folder, name = ("tok", name) if self.pattern == TOKENISED else ("raw", f"{name}.gz")
+            path = Path(self.cache) / name
+            if not path.exists():
+                download(f"{URL}{folder}/{name}", path, SHA256.get(name))
         return super()._path(split, lang)
