@@ -20,9 +20,9 @@ with atheris.instrument_imports(include=["heed"]):
     from heed.evaluation.links import read_gold
     from heed.evaluation.page import Shown, load_sentences, save_sentences
     from heed.evaluation.report import escape
-    from heed.files import BLANK, read_json, seal
     from heed.interaction import one_line
     from heed.run import HEAD, Run
+    from heed.seals import BLANK, read_json, seal
     from heed.search.translator import Translator
     from heed.text import Tokenizers
 

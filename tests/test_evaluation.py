@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import CHRF
 
+from heed import files
 from heed.evaluation import heatmap, report
 from heed.evaluation.alignment import diagnostics, load_alignments, normalized_entropy, save_alignments
 from heed.evaluation.heatmap import alignment_figure, figure_image, save_png, terminal_heatmap
@@ -25,7 +26,7 @@ from heed.evaluation.links import Agreement
 from heed.evaluation.metrics import bleu, bleu_by_length, score_corpus, sentence_bleu
 from heed.evaluation.page import load_sentences
 from heed.evaluation.report import escape, write_evaluation
-from heed.files import read_json
+from heed.seals import read_json
 
 ATTACK = (
     "| a | <script>alert(1)</script> `x` **b** [l](http://e) ![i](j) $x$ &lt; \\ \x1b[31m \u202e ~~s~~ :dog:"
@@ -548,9 +549,10 @@ def test_a_new_evaluation_replaces_the_earlier_one_whole(tmp_path, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    for step in ("save_alignments", "save_png", "_write", "_swap"):  # stopped by the user, wherever
+    steps = [(report, "save_alignments"), (report, "save_png"), (report, "_write"), (files, "flush")]
+    for module, step in steps:  # stopped by the user, wherever
         with monkeypatch.context() as patch:
-            patch.setattr(report, step, interrupt)
+            patch.setattr(module, step, interrupt)
             with pytest.raises(KeyboardInterrupt):
                 evaluate(directory, info={"title": "third"})
         assert sorted([path.name for path in tmp_path.iterdir()]) == [".lock", "e"]
@@ -558,17 +560,14 @@ def test_a_new_evaluation_replaces_the_earlier_one_whole(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("renames", "left"), [(0, "old"), (1, "old"), (2, "new")])
-def test_killed_in_the_swap_one_evaluation_is_left_whole(tmp_path, renames, left):
+def test_killed_in_the_swap_one_directory_is_left_whole(tmp_path, renames, left):
     directory = tmp_path / "e"
     directory.mkdir()
     (directory / "report.md").write_text("old")
-    new, old = report._beside(directory)
-    new.mkdir()
-    (new / "report.md").write_text("new")
     child = os.fork()
     if child == 0:  # dies like one killed: no `finally` runs
         done = 0
-        rename, remove = Path.rename, report.shutil.rmtree
+        rename = Path.rename
 
         def counted(*arguments):
             nonlocal done
@@ -577,11 +576,13 @@ def test_killed_in_the_swap_one_evaluation_is_left_whole(tmp_path, renames, left
             done += 1
             return rename(*arguments)
 
-        Path.rename = counted
-        report.shutil.rmtree = lambda *arguments, **options: os._exit(9) if remove else None
-        report._swap(new, directory, old)
+        with files.replacing(directory) as new:
+            (new / "report.md").write_text("new")
+            Path.rename = counted
+            files.shutil.rmtree = lambda *arguments, **options: os._exit(9)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-    report._beside(directory)  # what the next evaluation does first
+    with pytest.raises(KeyboardInterrupt), files.replacing(directory):  # what the next one does first
+        raise KeyboardInterrupt
     assert [path.name for path in tmp_path.iterdir()] == ["e"]
     assert (directory / "report.md").read_text() == left

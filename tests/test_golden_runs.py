@@ -14,8 +14,8 @@ import torch
 from tiny import ROOT, overrides, script, write_corpus
 
 from heed.build import load_run
-from heed.files import FORMAT
 from heed.run import Run
+from heed.seals import FORMAT
 from heed.search.translator import Translator
 from heed.training.checkpoint import load_state
 

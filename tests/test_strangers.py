@@ -27,8 +27,8 @@ from heed.build import load_run
 from heed.config import EvaluateConfig, MetricSettings
 from heed.data.reading import LONGEST_LINE, read_lines
 from heed.evaluation.alignment import load_alignments
-from heed.files import BLANK, FORMAT, read_json, seal, write_json
 from heed.run import Run
+from heed.seals import BLANK, FORMAT, read_json, seal, write_json
 from heed.training.checkpoint import load_state
 
 

@@ -30,8 +30,8 @@ from heed.build import load_run
 from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import CompareConfig, EvaluateConfig, MetricSettings, TrainConfig
 from heed.data.prepare import Prepared
-from heed.files import check_digests, check_seal, read_json
 from heed.run import Run
+from heed.seals import check_digests, check_seal, read_json
 from heed.training.checkpoint import load_state, states
 
 KEEP = 2

@@ -29,8 +29,9 @@ from heed.data.corpus import Corpus
 from heed.data.prepare import Prepared
 from heed.data.prepare import prepare as prepare_corpus
 from heed.data.reading import read_aligned
-from heed.files import check_digests, locked, read_json, refuse_paths, sha256, write, write_json
+from heed.files import locked, refuse_paths, write
 from heed.run import Run
+from heed.seals import check_digests, read_json, sha256, write_json
 from heed.text.pair import Tokenizers
 
 if TYPE_CHECKING:

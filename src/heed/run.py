@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 
 from heed.component import refuse_strange_targets
 from heed.config import TrainConfig, typed
-from heed.files import (
+from heed.files import write
+from heed.seals import (
     BLANK,
     FORMAT,
     check_digests,
@@ -25,7 +26,6 @@ from heed.files import (
     read_json,
     seal,
     sha256,
-    write,
     write_json,
 )
 

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from heed.data.corpus import Corpus
 from heed.data.store import EncodedPairs, Lines, StoreWriter, TokenStore
-from heed.files import check_digests, digests, locked, read_json, refuse_paths, write_json, writing
+from heed.files import flush, locked, refuse_paths, writing
+from heed.seals import check_digests, digests, read_json, write_json
 from heed.text.pair import Tokenizers, load_pair, train_pair
 from heed.text.tokenizer import TokenizerSettings
 
@@ -152,9 +153,7 @@ def _build(
     plain = json.loads(json.dumps(recipe, default=str))
     write_json(directory / "prepare.json", {**plain, "splits": stats, "files": digests(directory)})
     for path in (*directory.iterdir(), directory):
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        flush(path)
 
 
 def _write_text(corpus: Corpus, split: str, directory: Path) -> dict[str, int]:

@@ -10,7 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from heed import files
+from heed import seals
 
 BOM = "\ufeff"
 LONGEST_LINE = 1 << 20  # bytes: more is no sentence, and a few packed bytes can stand for gigabytes of them
@@ -102,4 +102,4 @@ def read_aligned(src: Path, tgt: Path) -> Iterator[tuple[str, str]]:
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal. A `ValueError` names a file that cannot be read."""
     with _naming(path):
-        return files.sha256(path)
+        return seals.sha256(path)

@@ -9,8 +9,8 @@ from typing import Any
 from heed.evaluation.metrics import METRICS
 from heed.evaluation.report import flat
 from heed.evaluation.significance import Difference
-from heed.files import read_json
 from heed.run import Run, relevant
+from heed.seals import read_json
 
 ENOUGH_SEEDS = 3
 

@@ -1,11 +1,9 @@
 """Writes an evaluation: hypotheses, n-best list, scores, alignments, heat maps, and a report to read."""
 
 import json
-import os
 import platform
 import random
 import re
-import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +17,8 @@ from heed.evaluation.heatmap import alignment_figure, printable, save_png
 from heed.evaluation.links import Agreement
 from heed.evaluation.metrics import METRICS, bleu_by_length, score_corpus, sentence_bleu
 from heed.evaluation.page import Shown, Table, merge_words, save_sentences, write_page
-from heed.files import digests, locked, write_json
+from heed.files import locked, replacing
+from heed.seals import digests, write_json
 
 if TYPE_CHECKING:
     from heed.search.translator import Translation
@@ -90,31 +89,26 @@ def write_evaluation(
     line_bleu = sentence_bleu(hypotheses, references, **protocol)
     examples = _examples(line_bleu, [len(translation.src_pieces) for translation in best])
 
-    with locked(directory.parent / ".lock", wait=True):
-        new, old = _beside(directory)
-        try:
-            (new / "alignments").mkdir(parents=True)
-            _write(new / "hypotheses.txt", "".join(line + "\n" for line in hypotheses))
-            if any(len(n_best) > 1 for n_best in translations):
-                _write(new / "n_best.tsv", _n_best_table(translations))
-            save_alignments(new / "alignments.npz", [translation.alignment for translation in best])
-            _write_page(new, scores, references, best, line_bleu)
-            pictures = _heatmaps(new, examples, best)
-            blocks = [
-                _head(scores),
-                *(
-                    _example_block(title, lines, sources, references, hypotheses, line_bleu, pictures)
-                    for title, lines in examples.items()
-                    if lines
-                ),
-                _foot(scores),
-            ]
-            _write(new / "report.md", "\n\n".join(blocks) + "\n")
-            scores["files"] = digests(new)
-            write_json(new / "scores.json", scores)
-            _swap(new, directory, old)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
+    with locked(directory.parent / ".lock", wait=True), replacing(directory) as new:
+        (new / "alignments").mkdir()
+        _write(new / "hypotheses.txt", "".join(line + "\n" for line in hypotheses))
+        if any(len(n_best) > 1 for n_best in translations):
+            _write(new / "n_best.tsv", _n_best_table(translations))
+        save_alignments(new / "alignments.npz", [translation.alignment for translation in best])
+        _write_page(new, scores, references, best, line_bleu)
+        pictures = _heatmaps(new, examples, best)
+        blocks = [
+            _head(scores),
+            *(
+                _example_block(title, lines, sources, references, hypotheses, line_bleu, pictures)
+                for title, lines in examples.items()
+                if lines
+            ),
+            _foot(scores),
+        ]
+        _write(new / "report.md", "\n\n".join(blocks) + "\n")
+        scores["files"] = digests(new)
+        write_json(new / "scores.json", scores)
     return scores
 
 
@@ -330,31 +324,3 @@ def _cpu() -> str:
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _beside(directory: Path) -> tuple[Path, Path]:
-    """Names for the new and the old directory while they swap; clears what a killed evaluation left there."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    new, old = (directory.with_name(f".{directory.name}.{state}") for state in ("new", "old"))
-    if old.exists() and not directory.exists():  # killed between the two renames of `_swap`
-        old.rename(directory)
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    return new, old
-
-
-def _swap(new: Path, directory: Path, old: Path) -> None:
-    """Puts `new` in the place of `directory`: two renames, since no single one replaces a full directory."""
-    for path in (*new.rglob("*"), new):
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-    if directory.exists():
-        directory.rename(old)
-    try:
-        new.rename(directory)
-    except BaseException:
-        if old.exists():
-            old.rename(directory)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

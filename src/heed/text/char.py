@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heed.files import write_json
+from heed.seals import write_json
 from heed.text.tokenizer import (
     SPECIALS,
     UNK,

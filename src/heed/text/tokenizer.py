@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from heed.files import read_json
+from heed.seals import read_json
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 """Ids of the four special symbols, the same in every vocabulary."""

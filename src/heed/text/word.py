@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heed.files import write_json
+from heed.seals import write_json
 from heed.text.tokenizer import (
     SPECIALS,
     UNK,

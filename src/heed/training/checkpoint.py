@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from heed.files import BLANK, FORMAT, check_format, check_seal, seal, write
+from heed.files import write
+from heed.seals import BLANK, FORMAT, check_format, check_seal, seal
 
 STATES = ("fresh", "last", "previous")  # the newest first
 Tensors = dict[str, Tensor]
