@@ -1,6 +1,6 @@
 # heed: `make` lists the targets.
-SCORE   ?= bahdanau# an attention score: a file in configs/score/
-DECODER ?= luong# the wiring: a file in configs/decoder/
+SCORE   ?=# an attention score: a file in configs/score/; by default bahdanau, or what the recipe takes
+DECODER ?=# the wiring: a file in configs/decoder/; by default luong
 DATA    ?= grammar# the corpus: a file in configs/data/
 SEED    ?= 1# of weights, batches and dropout
 RUN     ?=# a run directory; train makes runs/<data>/<experiment>/<score>/seed<SEED> without it
@@ -39,7 +39,7 @@ $(VENV): pyproject.toml constraints.txt
 setup: $(VENV) ## set up .venv; every target does it where needed
 
 train: $(VENV) ## train a run, or go on with it, then evaluate it: SCORE DECODER DATA SEED RUN ARGS
-	@$(BIN)/python scripts/train.py score=$(SCORE) decoder=$(DECODER) data=$(DATA) seed=$(SEED) $(if $(RUN),'run=$(RUN)') $(ARGS)
+	@$(BIN)/python scripts/train.py $(if $(SCORE),score=$(SCORE)) $(if $(DECODER),decoder=$(DECODER)) data=$(DATA) seed=$(SEED) $(if $(RUN),'run=$(RUN)') $(ARGS)
 
 evaluate: $(VENV) need-run ## translate a split of a run's corpus and report BLEU, chrF2, TER: RUN ARGS
 	@$(BIN)/python scripts/evaluate.py 'run=$(RUN)' $(ARGS)
@@ -52,7 +52,7 @@ align: $(VENV) need-run ## word links of given translations by a run's attention
 
 compare: $(VENV) ## scores side by side, and which differences are more than chance: SCORES SEEDS DECODER DATA, or RUNS; ARGS
 	@test -n '$(SCORES)$(RUNS)' || { echo 'make compare needs SCORES=dot,general to train, or RUNS="runs/grammar/luong/*/*" to report on'; exit 1; }
-	@$(BIN)/python $(if $(RUNS),scripts/compare.py 'runs=$(RUNS)',scripts/train.py --multirun seed=$(SEEDS) score=$(SCORES) decoder=$(DECODER) data=$(DATA)) $(ARGS)
+	@$(BIN)/python $(if $(RUNS),scripts/compare.py 'runs=$(RUNS)',scripts/train.py --multirun seed=$(SEEDS) score=$(SCORES) $(if $(DECODER),decoder=$(DECODER)) data=$(DATA)) $(ARGS)
 
 scores: $(VENV) ## list the attention scores: equation, reference, parameters
 	@$(BIN)/python scripts/scores.py

@@ -164,6 +164,14 @@ def test_every_recipe_sets_keys_that_there_are_and_suits_every_score(experiment:
     assert model.decoder_dim == model.encoder_dim * (1 + model.bidirectional), "dot needs it"
 
 
+def test_both_directions_of_multi30k_have_one_recipe() -> None:
+    en_de, de_en = (
+        train_config("data=multi30k", f"experiment=multi30k_{pair}") for pair in ("en_de", "de_en")
+    )
+    assert (en_de.model, en_de.training) == (de_en.model, de_en.training)
+    assert en_de.metrics.tokenize == "none" and de_en.metrics.tokenize == "13a"
+
+
 def test_runs_of_a_comparison_can_go_to_slurm() -> None:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose("train", ["hydra/launcher=slurm"], return_hydra_config=True)
