@@ -1,6 +1,6 @@
 # heed: `make` lists the targets.
 SCORE   ?=# an attention score: a file in configs/score/; by default bahdanau, or what the recipe takes
-DECODER ?=# the wiring: a file in configs/decoder/; by default luong
+DECODER ?=# the wiring: a file in configs/decoder/; by default luong, or what the recipe takes
 DATA    ?= grammar# the corpus: a file in configs/data/
 SEED    ?= 1# of weights, batches and dropout
 RUN     ?=# a run directory; train makes runs/<data>/<experiment>/<score>/seed<SEED> without it

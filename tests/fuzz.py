@@ -18,8 +18,8 @@ with atheris.instrument_imports(include=["heed"]):
     from heed.data.store import StoreWriter, TokenStore
     from heed.evaluation.aligner import align_words, force_decode
     from heed.evaluation.links import read_gold
+    from heed.evaluation.markdown import escape
     from heed.evaluation.page import Shown, load_sentences, save_sentences
-    from heed.evaluation.report import escape
     from heed.interaction import one_line
     from heed.run import HEAD, Run
     from heed.seals import BLANK, read_json, seal

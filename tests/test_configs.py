@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import subprocess
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from heed.config import (
     TranslateConfig,
     typed,
 )
+from heed.data.multi30k import TOKENISED
 from heed.search.beam import SearchSettings
 
 CONFIGS = ROOT / "configs"
@@ -170,6 +172,20 @@ def test_both_directions_of_multi30k_have_one_recipe() -> None:
     )
     assert (en_de.model, en_de.training) == (de_en.model, de_en.training)
     assert en_de.metrics.tokenize == "none" and de_en.metrics.tokenize == "13a"
+    assert en_de.data["pattern"] == TOKENISED, "or its files are not downloaded"
+    assert en_de.score == de_en.score and en_de.score["_target_"] == "heed.score.Content"
+
+
+def test_make_leaves_a_recipe_its_choice_of_score_and_wiring() -> None:
+    for arguments, chosen in (
+        ([], []),
+        (["SCORE=dot", "DECODER=bahdanau"], ["score=dot", "decoder=bahdanau"]),
+    ):
+        shown = subprocess.run(
+            ["make", "-n", "train", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        words = shown.stdout.split("scripts/train.py")[1].split()
+        assert [word for word in words if word.startswith(("score=", "decoder="))] == chosen
 
 
 def test_runs_of_a_comparison_can_go_to_slurm() -> None:

@@ -23,9 +23,10 @@ from heed.evaluation import heatmap, report
 from heed.evaluation.alignment import diagnostics, load_alignments, normalized_entropy, save_alignments
 from heed.evaluation.heatmap import alignment_figure, figure_image, save_png, terminal_heatmap
 from heed.evaluation.links import Agreement
+from heed.evaluation.markdown import escape
 from heed.evaluation.metrics import bleu, bleu_by_length, score_corpus, sentence_bleu
 from heed.evaluation.page import load_sentences
-from heed.evaluation.report import escape, write_evaluation
+from heed.evaluation.report import write_evaluation
 from heed.seals import read_json
 
 ATTACK = (

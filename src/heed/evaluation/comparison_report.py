@@ -9,9 +9,9 @@ import numpy as np
 
 from heed.evaluation.comparison import Evaluated
 from heed.evaluation.heatmap import save_png
+from heed.evaluation.markdown import escape, table
 from heed.evaluation.metrics import METRICS
 from heed.evaluation.page import Chart, Shown, Table, load_sentences, write_page
-from heed.evaluation.report import escape, table
 from heed.files import write
 
 LEVEL = 0.05

@@ -3,7 +3,6 @@
 import json
 import platform
 import random
-import re
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from heed.evaluation.alignment import normalized_entropy, save_alignments
 from heed.evaluation.heatmap import alignment_figure, printable, save_png
 from heed.evaluation.links import Agreement
+from heed.evaluation.markdown import escape, table
 from heed.evaluation.metrics import METRICS, bleu_by_length, score_corpus, sentence_bleu
 from heed.evaluation.page import Shown, Table, merge_words, save_sentences, write_page
 from heed.files import locked, replacing
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 NUM_EXAMPLES = 5  # of the best, of the worst, and at random
 NUM_HEATMAPS = 6
-MARKUP = re.compile(r"[\\`*{}\[\]<>|~$&]|:(?=\S)|(?<![^\W_])_|_(?![^\W_])")  # but not the _ of `a_b`
 METRIC_HEAD = ["metric", "value", "95 % interval", "better"]
 PACKAGES = ("heed", "torch", "sacrebleu", "sentencepiece", "numpy")
 
@@ -270,20 +269,8 @@ def _foot(scores: dict[str, Any]) -> str:
     return "\n\n".join(blocks)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """In Markdown."""
-    lines = [list(head), ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
 def _interval(metric: dict[str, Any]) -> str:
     return "–" if metric["low"] is None else f"{metric['low']:.2f} to {metric['high']:.2f}"
-
-
-def escape(value: object) -> str:
-    """The text as Markdown that shows it and does nothing: no markup, no HTML, no end of a table's cell."""
-    # an entity is never markup, wherever it stands
-    return MARKUP.sub(lambda found: f"&#{ord(found[0])};", printable(str(value).strip()))
 
 
 def _lines(text: object) -> list[str]:
