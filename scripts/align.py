@@ -8,7 +8,7 @@ from heed.cli import script
 @script("align")
 def main(composed: DictConfig) -> None:
     """Composed configuration to `align/<split>/` in the run's directory."""
-    from heed.app import align
+    from heed.commands.align import align
     from heed.config import AlignConfig, typed
 
     align(typed(AlignConfig, composed))

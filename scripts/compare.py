@@ -8,7 +8,7 @@ from heed.cli import choices, script
 @script("compare")
 def main(composed: DictConfig) -> None:
     """Composed configuration to `compare.md`, `compare.json` and `compare.html`."""
-    from heed.compare import compare
+    from heed.commands.compare import compare
     from heed.config import CompareConfig, typed
 
     compare(typed(CompareConfig, composed), choices(composed)["search"])

@@ -8,7 +8,7 @@ from heed.cli import choices, script
 @script("evaluate")
 def main(composed: DictConfig) -> None:
     """Composed configuration to `eval/<split>-<search>/` in the run's directory."""
-    from heed.app import evaluate
+    from heed.commands.evaluate import evaluate
     from heed.config import EvaluateConfig, typed
 
     evaluate(typed(EvaluateConfig, composed), choices(composed)["search"])

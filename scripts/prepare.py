@@ -8,7 +8,7 @@ from heed.cli import script
 @script("train")
 def main(composed: DictConfig) -> None:
     """Composed configuration to a prepared corpus; prints where it is and what it holds."""
-    from heed.app import prepare
+    from heed.commands.prepare import prepare
     from heed.config import train_config
 
     prepare(train_config(composed, {}))

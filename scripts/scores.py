@@ -5,6 +5,6 @@ from argparse import ArgumentParser
 if __name__ == "__main__":
     ArgumentParser(description=__doc__).parse_args()  # before torch is imported
 
-    from heed.app import list_scores
+    from heed.commands.scores import list_scores
 
     list_scores()

@@ -16,7 +16,7 @@ def main(composed: DictConfig) -> None:
     if is_one_of_many():
         return train_in_own_process()
 
-    from heed.app import train
+    from heed.commands.train import train
     from heed.config import train_config
     from heed.run import default_path
 

@@ -8,7 +8,7 @@ from heed.cli import script
 @script("translate")
 def main(composed: DictConfig) -> None:
     """Composed configuration to translations on standard output."""
-    from heed.app import translate
+    from heed.commands.translate import translate
     from heed.config import TranslateConfig, typed
 
     translate(typed(TranslateConfig, composed))

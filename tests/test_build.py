@@ -36,7 +36,7 @@ def test_component_checks_what_is_typed_and_takes_what_is_not() -> None:
 
 
 def test_pretrained_vectors_start_their_words_and_no_others(tmp_path: Path) -> None:
-    from heed.app import prepare
+    from heed.commands.prepare import prepare
 
     write_corpus(tmp_path / "corpus")
     vectors = tmp_path / "vectors.txt"

@@ -13,7 +13,7 @@ import pytest
 from hydra.errors import HydraException
 from tiny import ROOT, command, config, overrides, script, write_corpus
 
-from heed.app import train
+from heed.commands.train import train
 from heed.evaluation.alignment import load_alignments
 from heed.interaction import arriving
 from heed.run import default_path

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tiny import ROOT, command, overrides, script
 
-from heed.compare import short
+from heed.commands.compare import short
 from heed.evaluation.comparison import (
     Evaluated,
     identical,

@@ -22,8 +22,10 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from tiny import ROOT, config
 
-from heed import app
 from heed.build import load_run
+from heed.commands.evaluate import evaluate
+from heed.commands.prepare import prepare
+from heed.commands.train import train
 from heed.config import EvaluateConfig, MetricSettings
 from heed.data.reading import LONGEST_LINE, read_lines
 from heed.evaluation.alignment import load_alignments
@@ -36,7 +38,7 @@ from heed.training.checkpoint import load_state
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a corpus and an honest run, `run`."""
     directory = tmp_path_factory.mktemp("honest")
-    app.train(config(directory, "training.max_epochs=1", "training.num_samples=0"), directory / "run")
+    train(config(directory, "training.max_epochs=1", "training.num_samples=0"), directory / "run")
     return directory
 
 
@@ -78,14 +80,14 @@ def changed(run: Run, **values: object) -> None:
     rewrite(run, OmegaConf.to_yaml(plain))
 
 
-def evaluate(run: Run, split: str = "test") -> None:
+def evaluate_run(run: Run, split: str = "test") -> None:
     settings = run.config()
     none = MetricSettings(None, None, None)
-    app.evaluate(EvaluateConfig(str(run.path), "best", split, settings.search, none, "cpu"), "beam")
+    evaluate(EvaluateConfig(str(run.path), "best", split, settings.search, none, "cpu"), "beam")
 
 
 def test_an_honest_run_is_evaluated(run: Run) -> None:
-    evaluate(run)
+    evaluate_run(run)
     changed(run, seed=2)
     assert run.config().seed == 2, "the tests' own seals are right"
 
@@ -151,7 +153,7 @@ def test_what_a_target_names_is_not_imported(run: Run, tmp_path: Path, monkeypat
     with pytest.raises(
         ValueError, match=rf"{group}\._target_ is 'evil_{group}.Evil', which is neither heed's nor"
     ):
-        evaluate(run)
+        evaluate_run(run)
     assert not proof.exists() and f"evil_{group}" not in sys.modules
 
 
@@ -163,7 +165,7 @@ def test_a_target_is_what_it_stands_for(run: Run, tmp_path: Path, target: str) -
     plain.score = {"_target_": target, "args": f"mkdir {tmp_path / 'pwned'}", "path": str(tmp_path / "pwned")}
     rewrite(run, OmegaConf.to_yaml(plain))
     with pytest.raises(ValueError, match=rf"score\._target_ is '{target}'"):
-        evaluate(run)
+        evaluate_run(run)
     assert not list(tmp_path.glob("pwned*"))
 
 
@@ -175,7 +177,7 @@ def test_the_environment_is_not_asked_for_secrets(run: Run, monkeypatch) -> None
     assert OmegaConf.create(text).test_split == "hunter2", "the payload works"
     rewrite(run, text)
     with pytest.raises(ValueError, match=r"no aliases and no \$") as error:
-        evaluate(run)
+        evaluate_run(run)
     assert "hunter2" not in str(error.value)
 
 
@@ -187,9 +189,9 @@ def test_names_lead_nowhere_else(run: Run, tmp_path: Path) -> None:
         (tmp_path / f"pwned.{lang}").write_text("ene mene\n", encoding="utf-8")
     before = sorted(tmp_path.iterdir())
     with pytest.raises(ValueError, match="becomes part of a file's name"):
-        evaluate(run, str(outside))
+        evaluate_run(run, str(outside))
     with pytest.raises(ValueError, match="becomes part of a file's name"):
-        app.prepare(run.config())
+        prepare(run.config())
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -219,7 +221,7 @@ def test_links_out_of_the_run_are_refused(run: Run, tmp_path: Path, name: str) -
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert there.resolve() == outside, "the payload works"
     settings = config(tmp_path)
-    for use in (lambda: evaluate(run), lambda: run.check(settings), lambda: load_run(run.path, "best")):
+    for use in (lambda: evaluate_run(run), lambda: run.check(settings), lambda: load_run(run.path, "best")):
         with pytest.raises(ValueError, match=rf"{name} is a link out of the run"):
             use()
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -232,7 +234,7 @@ def most_memory(program: str, *arguments: object) -> tuple[int, str]:
     """MiB that a process takes beyond what its imports take, and its last line."""
     program = f"""
 import resource, sys
-import torch, heed.app, heed.build, heed.data.reading, heed.evaluation.alignment
+import torch, heed.commands.train, heed.build, heed.data.reading, heed.evaluation.alignment
 from pathlib import Path
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:

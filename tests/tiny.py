@@ -4,15 +4,15 @@ import os
 import random
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import heed.app
-import heed.compare
 import heed.config
+from heed.commands.train import train
 from heed.config import TrainConfig, train_config, typed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,8 +77,8 @@ def command(name: str, *arguments: str) -> Any:
     OmegaConf.set_struct(composed, False)
     assert composed.pop("fast")
     if name == "train":
-        return heed.app.train(train_config(composed, NAMES), composed.run)
-    function = heed.compare.compare if name == "compare" else getattr(heed.app, name)
+        return train(train_config(composed, NAMES), composed.run)
+    function = getattr(import_module(f"heed.commands.{name}"), name)
     searches = ["beam"] if name in ("evaluate", "compare") else []
     return function(typed(getattr(heed.config, f"{name.title()}Config"), composed), *searches)
 

@@ -25,8 +25,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import config
 from tqdm import tqdm
 
-from heed.app import about, earlier
 from heed.build import load_run
+from heed.commands.evaluate import about, earlier
 from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import CompareConfig, EvaluateConfig, MetricSettings, TrainConfig
 from heed.data.prepare import Prepared
@@ -52,7 +52,7 @@ ENDS = (0, 130, -signal.SIGKILL, -signal.SIGTERM)  # 130: interrupted and saved
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
-    ["torch", "heed.app", "heed.build", "heed.compare", "tensorboard", "matplotlib"]
+    ["torch", "heed.build", "heed.commands.train", "heed.commands.compare", "tensorboard", "matplotlib"]
 )
 
 
@@ -60,25 +60,25 @@ processes.set_forkserver_preload(
 
 
 def train(settings: TrainConfig, run: Path) -> None:
-    from heed.app import train
+    from heed.commands.train import train
 
     train(settings, run)
 
 
 def prepare(settings: TrainConfig, run: Path) -> None:
-    from heed.app import prepare
+    from heed.commands.prepare import prepare
 
     prepare(settings)
 
 
 def evaluate(settings: TrainConfig, run: Path) -> None:
-    from heed.app import evaluate
+    from heed.commands.evaluate import evaluate
 
     evaluate(evaluation(settings, run), "beam")
 
 
 def compare(settings: TrainConfig, run: Path) -> None:
-    from heed.compare import compare_runs
+    from heed.commands.compare import compare_runs
 
     given = CompareConfig([], "test", settings.search, "cpu", 100, 100, str(run / "compare"))
     compare_runs([str(run)], given, "beam")

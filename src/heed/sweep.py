@@ -71,7 +71,7 @@ class CompareRuns(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Compares them. Exits with status 1 where one has not finished, and 2 where they cannot be compared."""
-        from heed.compare import compare_runs
+        from heed.commands.compare import compare_runs
         from heed.config import CompareConfig, train_config, typed
 
         if Path(sys.argv[0]).stem != "train":  # preparing has the same configuration

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from heed.files import refuse_paths
+
 
 @dataclass
 class Corpus(ABC):
@@ -28,3 +30,19 @@ class Corpus(ABC):
     def alignments(self, split: str) -> list[list[tuple[int, int]]] | None:
         """Gold word alignment per sentence, (source word, target word) from 0, words as split at spaces."""
         return None
+
+    def resolve(self, split: str) -> str:
+        """The name of a split; `test` is the first test split if none has that name.
+
+        `ValueError` lists the splits that there are.
+        """
+        splits = self.splits()
+        if split == "test" and split not in splits:
+            split = next((name for name in splits if name not in ("train", "val")), split)
+        if split not in splits:
+            raise ValueError(
+                f"there is no split {split!r}: the corpus has {', '.join(splits)} "
+                "(set split=..., to train test_split=...)"
+            )
+        refuse_paths(split)  # a run's own configuration may come from anywhere
+        return split

@@ -58,6 +58,11 @@ def read_gold(path: str | Path, first: int, reverse: bool = False) -> list[Gold]
     return gold
 
 
+def all_sure(links: Iterable[Iterable[tuple[int, int]]]) -> list[Gold]:
+    """Links of each sentence pair as gold ones of which none is in doubt."""
+    return [Gold(set(pair), set(pair)) for pair in links]
+
+
 def format_links(links: Iterable[tuple[int, int]]) -> str:
     """`0-0 2-1`: Pharaoh's format, in order of the target words."""
     return " ".join(f"{source}-{target}" for source, target in sorted(links, key=lambda link: link[::-1]))

@@ -9,7 +9,7 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from heed.app import about, earlier, evaluate, resolve_split
+from heed.commands.evaluate import about, earlier, evaluate
 from heed.component import build_corpus
 from heed.config import CompareConfig, EvaluateConfig, MetricSettings
 from heed.run import Run
@@ -72,7 +72,7 @@ def compare_runs(
     for path in finished:
         trained = Run(path).config()
         corpus = build_corpus(trained.data)
-        split = resolve_split(corpus, config.split)
+        split = corpus.resolve(config.split)
         key = json.dumps([trained.data, split], sort_keys=True)
         if key not in texts:
             texts[key] = list(corpus.pairs(split))

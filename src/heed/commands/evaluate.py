@@ -1,0 +1,114 @@
+"""The translations of a split by a run or an ensemble, and what they are worth."""
+
+import hashlib
+import json
+import logging
+import shlex
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from heed.component import build_corpus
+from heed.config import EvaluateConfig, TrainConfig
+from heed.loading import as_list, make_translator
+from heed.run import Run
+from heed.seals import check_digests, read_json, sha256
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
+    """Translates a split, writes `eval/<split>-<search>/` into the (first) run, prints and returns `scores.json`."""
+    from heed.evaluation.aligner import OFFSETS, align_words, force_decode, measure, perplexity_of
+    from heed.evaluation.links import all_sure
+    from heed.evaluation.report import write_evaluation
+    from heed.linear import unchanging_weights
+
+    translator, trained = make_translator(config)
+    corpus = build_corpus(trained.data)
+    split = corpus.resolve(config.split)
+    pairs = list(corpus.pairs(split))
+    sources, references = map(list, zip(*pairs, strict=True))
+    paths = as_list(config.run)
+    ensemble = f"-ensemble{len(paths)}" if len(paths) > 1 else ""
+    directory = Path(paths[0]) / "eval" / f"{split}-{search_name}{ensemble}"
+    start = time.perf_counter()
+    with unchanging_weights():
+        translations = translator.translate(sources, progress=sys.stderr.isatty())
+    seconds = time.perf_counter() - start
+    forced = force_decode(
+        translator.models, translator.tokenizers, sources, references, translator.device, translator.autocast
+    )
+    agreements = None
+    if gold := corpus.alignments(split):
+        alignments = [pair.alignment for pair in forced]
+        agreements = measure(
+            align_words(translator.tokenizers, sources, references, alignments, OFFSETS), all_sure(gold)
+        )
+    scores = write_evaluation(
+        directory,
+        sources=sources,
+        references=references,
+        translations=translations,
+        **asdict(config.metrics.over(trained.metrics)),
+        seconds=seconds,
+        perplexity=perplexity_of(forced),
+        agreements=agreements,
+        info={
+            "title": f"{split} by {', '.join(paths)}",
+            "command": shlex.join(sys.argv),
+            **about(config, trained, pairs),
+        },
+    )
+    print(summary(scores, directory))
+    return scores
+
+
+def earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None:
+    """The `scores.json` of the directory, if it is whole and of an evaluation like this one."""
+    if not (directory / "scores.json").exists():
+        return None
+    try:
+        scores = read_json(directory / "scores.json")
+        check_digests(directory, scores["files"], ["hypotheses.txt", "sentences.jsonl"])
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("%s; the evaluation is made again", error)
+        return None
+    # A run is known by its weights, not by how its path was written.
+    same = all(scores["info"].get(key) == value for key, value in info.items() if key != "runs")
+    return scores if same else None
+
+
+def about(config: EvaluateConfig, trained: TrainConfig, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+    """All that an evaluation of these pairs depends on, as plain values for its report."""
+    from heed.training.checkpoint import weight_files
+
+    files = [
+        file
+        for path in as_list(config.run)
+        for file in weight_files(Run(path).checkpoints, config.checkpoint)
+    ]
+    return {
+        "runs": as_list(config.run),
+        "weights": [sha256(file)[:12] for file in files if file.exists()],
+        "sentences": hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:12],
+        "checkpoint": config.checkpoint,
+        "trained": {name: trained.names[name] for name in sorted(trained.names) if name != "search"},
+        "precision": trained.training.precision,
+        "search": asdict(config.search),
+        "metrics": asdict(config.metrics.over(trained.metrics)),
+    }
+
+
+def summary(scores: dict[str, Any], directory: Path) -> str:
+    """What a command prints at its end: each metric with its interval and signature, and where the report is."""
+    lines = []
+    from heed.evaluation.metrics import METRICS
+
+    for key, name in METRICS.items():
+        found = scores[key]
+        interval = "" if found["low"] is None else f" (95 %: {found['low']:.2f} to {found['high']:.2f})"
+        lines.append(f"{name:5} {found['score']:6.2f}{interval}  {found['signature']}")
+    return "\n".join([*lines, f"report: {directory / 'report.md'}"])

@@ -1,0 +1,84 @@
+"""A run, from its beginning or where it stopped, to its evaluation."""
+
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from heed.commands.evaluate import about, earlier, evaluate, summary
+from heed.commands.prepare import prepare
+from heed.component import build_corpus, build_tokenizer_settings
+from heed.config import EvaluateConfig, TrainConfig
+from heed.data.prepare import Prepared
+from heed.files import locked
+from heed.run import Run
+
+
+def train(config: TrainConfig, path: str | Path) -> None:
+    """Trains the run in `path` to its end and evaluates it; or, interrupted, saves and exits with status 130."""
+    split = build_corpus(config.data).resolve(config.test_split)
+    tokenizer = build_tokenizer_settings(config.tokenizer)
+    if config.training.subword_sampling is not None and not tokenizer.samples:
+        raise ValueError(
+            f"training.subword_sampling={config.training.subword_sampling} needs a tokenizer that can cut a text in "
+            "more than one way: take tokenizer=sentencepiece, or training.subword_sampling=null"
+        )
+    run = Run(path)
+    run.check(config)
+
+    from heed.build import build_model
+    from heed.device import pick_device
+
+    pick_device(config.device)
+    # Parts that do not fit are told before the corpus is prepared.
+    build_model(config, (8, 8), tokenizer.joint)
+    prepared = prepare(config)
+    with locked(run.path / ".lock"):
+        _train(config, run, prepared, split)
+
+
+def _train(config: TrainConfig, run: Run, prepared: Prepared, split: str) -> None:
+    run.check(config)  # again: since then, another process may have begun one here
+    from heed.build import build_trainer, num_parameters
+    from heed.device import keep_freed_memory, peak_memory
+    from heed.evaluation.metrics import METRICS
+
+    run.claim(config, prepared.directory)
+    keep_freed_memory()
+    trainer = build_trainer(config, prepared, run)
+    size = num_parameters(trainer.model)
+    print(f"{run.path}: {size:,} parameters, {trainer.total_steps:,} steps, at step {trainer.step:,}")
+    was_finished, start = trainer.finished, time.perf_counter()
+    if not trainer.train():
+        trainer.monitor.close()
+        print(f"interrupted at step {trainer.step:,} and saved; the same command goes on from there")
+        sys.exit(130)
+    peak = {} if was_finished else {"peak_memory": peak_memory(trainer.device)}
+    run.record(finished=True, lines=trainer.monitor.lines, **peak)
+    print(f"trained {trainer.step:,} steps; {time.perf_counter() - start:.0f} s since the last start")
+    evaluation = EvaluateConfig(str(run.path), "best", split, config.search, config.metrics, config.device)
+    directory = run.path / "eval" / f"{split}-{config.names['search']}"
+    pairs = list(build_corpus(config.data).pairs(split))
+    scores = earlier(directory, about(evaluation, config, pairs)) if was_finished else None
+    if scores is None:
+        scores = evaluate(evaluation, config.names["search"])
+    else:
+        print(summary(scores, directory))
+    found = {f"test/{name}": scores[name]["score"] for name in METRICS}
+    trainer.monitor.hparams(trainer.step + 1, hparams(config), found)
+    trainer.monitor.close()
+
+
+def hparams(config: TrainConfig) -> dict[str, Any]:
+    """The choices and settings that TensorBoard's table sorts runs by."""
+    groups = {"model": asdict(config.model), "training": asdict(config.training)}
+    groups |= {"score": config.score, "decoder": config.decoder}
+    flat = {
+        f"{group}.{key}": value
+        for group, keys in groups.items()
+        for key, value in keys.items()
+        if key != "_target_"
+    }
+    plain = {key: value for key, value in flat.items() if isinstance(value, bool | int | float | str)}
+    return {**config.names, "seed": config.seed, **plain}

@@ -1,0 +1,19 @@
+"""A user's lines, translated."""
+
+import sys
+
+from heed.config import TranslateConfig
+from heed.loading import make_translator
+
+
+def translate(config: TranslateConfig) -> None:
+    """Standard input to standard output, one line for each; on a terminal, a prompt that also draws the alignment."""
+    from heed.interaction import pipe, prompt
+    from heed.linear import unchanging_weights
+
+    translator, _ = make_translator(config)
+    with unchanging_weights():
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            prompt(translator, config.scores)
+        else:
+            pipe(translator, config.buffer, config.scores)
