@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.errors import HydraException
@@ -17,6 +19,7 @@ from heed.commands.train import train
 from heed.evaluation.alignment import load_alignments
 from heed.interaction import arriving
 from heed.run import default_path
+from heed.search.settings import SearchSettings
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,28 @@ def test_evaluate_any_split_and_search(run: Path) -> None:
     assert (run / "eval" / "val-greedy" / "report.md").exists()
     with pytest.raises(ValueError, match="there is no split 'dev': the corpus has train, val, test"):
         command("evaluate", f"run={run}", "split=dev")
+
+
+def test_search_is_that_of_the_run_and_what_is_given_goes_before_it(run: Path) -> None:
+    other = run.parent / "other"
+    searched = ("search.width=3", "search.alpha=0")
+    command("train", *overrides(run.parent), f"run={other}", "training.max_epochs=1", *searched)
+
+    def search(runs: object, *arguments: str) -> dict[str, Any]:
+        return command("evaluate", f"run={runs}", "metrics.bootstrap=0", *arguments)["info"]["search"]
+
+    assert search(run) == asdict(SearchSettings())
+    assert search(other) == asdict(SearchSettings(width=3, alpha=0.0))
+    assert search(other, "search.alpha=0.7") == asdict(SearchSettings(width=3, alpha=0.7))
+    assert search(f"[{other},{run}]") == asdict(SearchSettings(width=3, alpha=0.0))
+
+    def n_best(*arguments: str) -> str:
+        done = script("translate", f"run={other}", "scores=true", *arguments, input="ene mene muh\n")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert n_best("search.n_best=3") == n_best("search=beam", "search.n_best=3", *searched)
+    assert n_best("search=greedy").count("\t") == 1
 
 
 def test_ensemble_of_a_run_with_itself_is_the_run(run: Path) -> None:

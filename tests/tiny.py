@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 import heed.config
 from heed.commands.train import train
 from heed.config import TrainConfig, train_config, typed
+from heed.loading import take_search
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {"data": "files", "score": "bahdanau", "decoder": "luong", "experiment": "files", "search": "beam"}
@@ -79,7 +80,11 @@ def command(name: str, *arguments: str) -> Any:
     if name == "train":
         return train(train_config(composed, NAMES), composed.run)
     function = getattr(import_module(f"heed.commands.{name}"), name)
-    searches = ["beam"] if name in ("evaluate", "compare") else []
+    searches = []
+    if name == "compare":
+        searches = ["beam"]
+    if name == "evaluate":
+        searches = [take_search(composed, "trained")]
     return function(typed(getattr(heed.config, f"{name.title()}Config"), composed), *searches)
 
 
