@@ -10,10 +10,8 @@ def main(composed: DictConfig) -> None:
     """Composed configuration to `eval/<split>-<search>/` in the run's directory."""
     from heed.commands.evaluate import evaluate
     from heed.config import EvaluateConfig, typed
-    from heed.loading import take_search
 
-    search_name = take_search(composed, choices(composed)["search"])
-    evaluate(typed(EvaluateConfig, composed), search_name)
+    evaluate(typed(EvaluateConfig, composed), choices(composed)["search"])
 
 
 if __name__ == "__main__":

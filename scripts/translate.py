@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from heed.cli import choices, script
+from heed.cli import script
 
 
 @script("translate")
@@ -10,9 +10,7 @@ def main(composed: DictConfig) -> None:
     """Composed configuration to translations on standard output."""
     from heed.commands.translate import translate
     from heed.config import TranslateConfig, typed
-    from heed.loading import take_search
 
-    take_search(composed, choices(composed)["search"])
     translate(typed(TranslateConfig, composed))
 
 

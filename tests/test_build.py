@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import config, write_corpus
+from tiny import command, config, overrides, write_corpus
+from torch import Tensor
 
-from heed.build import build_trainer
+from heed.build import build_trainer, load_run
 from heed.component import component
 from heed.run import Run
 from heed.score import Score
@@ -33,6 +34,28 @@ def test_component_checks_what_is_typed_and_takes_what_is_not() -> None:
         component("score", {}, Score, query_dim=3, key_dim=5)
     with pytest.raises(ValueError, match="lacks query_dim"):
         component("score", target, Score, key_dim=5)
+
+
+class Looking(Score):
+    """A user's score that looks at its numbers while it is made, and holds some that need not be saved."""
+
+    def __init__(self, query_dim: int, key_dim: int) -> None:
+        super().__init__(query_dim, key_dim)
+        self.require_equal_dims()
+        self.register_buffer("places", torch.arange(7.0), persistent=False)
+        self.scale = float(self.places.sum())
+
+    def forward(self, query: Tensor, keys: Tensor) -> Tensor:
+        return query @ keys.mT / self.scale
+
+
+def test_a_score_may_look_at_its_numbers_and_hold_what_is_not_saved(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    chosen = ("~score", f"+score._target_={__name__}.Looking", "training.max_epochs=1")
+    command("train", *overrides(tmp_path), f"run={run}", *chosen)
+    for checkpoint in ("best", "last"):
+        score = load_run(run, checkpoint)[0].decoder.attention.score
+        assert score.places.tolist() == [0, 1, 2, 3, 4, 5, 6] and score.scale == 21
 
 
 def test_pretrained_vectors_start_their_words_and_no_others(tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ def test_search_is_that_of_the_run_and_what_is_given_goes_before_it(run: Path) -
     assert search(other) == asdict(SearchSettings(width=3, alpha=0.0))
     assert search(other, "search.alpha=0.7") == asdict(SearchSettings(width=3, alpha=0.7))
     assert search(f"[{other},{run}]") == asdict(SearchSettings(width=3, alpha=0.0))
+    with pytest.raises(ValueError, match="with different searches: name one for all, such as search=beam"):
+        command("compare", f"runs=[{run},{other}]")
 
     def n_best(*arguments: str) -> str:
         done = script("translate", f"run={other}", "scores=true", *arguments, input="ene mene muh\n")
@@ -165,11 +167,13 @@ def test_help_does_not_load_torch(name: str) -> None:
         )
 
 
-def test_mistakes_are_told_and_corpora_prepared_without_torch(tmp_path: Path) -> None:
+def test_mistakes_are_told_and_corpora_prepared_without_torch(run: Path, tmp_path: Path) -> None:
     arguments = [key for key in overrides(tmp_path) if not key.startswith("tokenizer")]
     without_torch("scripts/prepare.py", *arguments)
-    for name, argument in (("train", "training.clip_norm=-1"), ("translate", "search.n_best=9")):
-        assert "error: " in without_torch(f"scripts/{name}.py", argument, "run=runs/none").stderr
+    assert "error: training.clip_norm" in without_torch("scripts/train.py", "training.clip_norm=-1").stderr
+    for name in ("translate", "evaluate"):
+        told = without_torch(f"scripts/{name}.py", "search.n_best=9", f"run={run}").stderr
+        assert "error: search.n_best=9 is more than search.width=5" in told
     assert "error: there is no split 'dev'" in without_torch("scripts/train.py", "test_split=dev").stderr
 
 
@@ -253,6 +257,22 @@ def test_invalid_utf8_names_file_line_and_byte(tmp_path: Path) -> None:
     assert "train.de.gz" in done.stderr and "line 1" in done.stderr and "byte 4" in done.stderr
 
 
+def test_a_run_goes_on_where_its_corpus_has_moved_to_and_logs_otherwise(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command("train", *overrides(tmp_path), f"run={run}", "training.max_epochs=1")
+    scores = json.loads((run / "eval" / "test-beam" / "scores.json").read_text())
+    (tmp_path / "corpus").rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match="corpus"):
+        command("evaluate", f"run={run}")
+    arguments = [
+        argument.replace("/corpus", "/moved")
+        for argument in overrides(tmp_path)
+        if "log_every" not in argument
+    ]
+    command("train", *arguments, f"run={run}", "training.max_epochs=1", "training.log_every=2")
+    assert command("evaluate", f"run={run}")["bleu"] == scores["bleu"]
+
+
 def test_empty_and_long_training_lines_are_dropped_with_a_count_and_empty_test_lines_kept(
     tmp_path: Path,
 ) -> None:
@@ -326,6 +346,14 @@ def test_an_override_of_what_is_learned_gets_its_own_directory() -> None:
     assert chars == Path("runs/grammar/luong-subwords.vocab_size_500-tokenizer_char/dot/seed1")
     own = default_path(names | {"experiment": "deep"}, 1, ["training.max_epochs=5", "model.cell=lstm"])
     assert own == Path("runs/grammar/deep-luong-model.cell_lstm-training.max_epochs_5/dot/seed1")
+    pair = ["data.source=/some/where", "data.src=de", "data.tgt=fr", "training.log_every=7", "max_length=90"]
+    assert default_path(names, 1, pair) == Path(
+        "runs/grammar/luong-data.src_de-data.tgt_fr-max_length_90/dot/seed1"
+    )
+    del names["experiment"]
+    assert default_path(names, 1, ["~score", "+score._target_=mine.Dot", "+score.power=2"]) == Path(
+        "runs/grammar/default-luong-score.power_2/dot/seed1"
+    )
 
 
 def test_not_a_run_directory(tmp_path: Path) -> None:

@@ -60,14 +60,17 @@ def train(directory: Path, *chosen: str) -> dict:
 
 
 def test_by_its_yaml(tmp_path):
-    config = train(tmp_path, "--config-dir", "examples/custom_score/configs", "score=mine")
+    path = "hydra.searchpath=[file://examples/custom_score/configs]"
+    config = train(tmp_path, "--multirun", path, "score=mine")  # the report at its end looks at the score too
+    assert list(json.loads((tmp_path / "compare" / "compare.json").read_text())["systems"]) == ["run"]
     assert config["score"] == {"_target_": "my_scores.Distance", "sharpness": 1.0}
     assert config["names"]["score"] == "mine"
     evaluation = ("evaluate", f"run={tmp_path / 'run'}", "search=greedy", "split=val", "metrics.bootstrap=0")
     refused = script(*evaluation)
     assert refused.returncode == 2 and "neither heed's nor in your configs/" in refused.stderr
-    done = script(*evaluation, "--config-dir", "examples/custom_score/configs")
-    assert done.returncode == 0, done.stderr
+    for mine in (("--config-dir", "examples/custom_score/configs"), (path,)):
+        done = script(*evaluation, *mine)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The code in docs/attention.md runs, from top to bottom, and prints what the page says."""
+"""The code in docs/attention.md runs, from top to bottom, and prints what the page says; that in docs/data.md runs."""
 
 import re
 from contextlib import redirect_stdout
@@ -25,6 +25,14 @@ def test_the_page_runs():
                 compile("\n" * line + block[1], "docs/attention.md", "exec"), names
             )  # errors show the page's line
         assert printed.getvalue() == (block[2] or ""), f"docs/attention.md, line {line}"
+
+
+def test_the_way_to_a_prepared_corpus_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = BLOCK.finditer((ROOT / "docs" / "data.md").read_text(encoding="utf-8"))
+    names: dict = {}
+    exec(block[1], names)
+    assert names["batch"].src.numel() > 0
 
 
 @pytest.mark.parametrize("score", sorted({*SCORES} - {"mine"}))

@@ -230,6 +230,12 @@ def test_entropy_at_its_ends(dtype):
     assert normalized_entropy(torch.zeros(0, 0, dtype=dtype)) == 0
 
 
+def test_entropy_leaves_out_positions_that_look_nowhere():
+    alignment = torch.tensor([[0.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0]])
+    assert float(normalized_entropy(alignment)) == pytest.approx(3 / 4)
+    assert normalized_entropy(torch.zeros(3, 5)) == 0
+
+
 def test_diagnostics_are_the_plain_loop_over_real_positions():
     random = torch.Generator().manual_seed(1)
     lengths, tgt_lengths = [5, 2, 1], [4, 7, 1]
@@ -492,6 +498,14 @@ def test_entropy_of_the_corpus_counts_each_target_position_once(tmp_path):
     )
     assert scores["alignment_entropy"] == pytest.approx(3 / 4)
     assert scores["tokens"] == 4
+
+
+def test_without_attention_there_is_no_entropy(tmp_path):
+    nowhere = Translation("a", 0.0, ["a", "</s>"], ["x", "</s>"], np.zeros((2, 2), np.float32))
+    scores = evaluate(tmp_path / "e", sources=["x"], references=["a"], translations=[[nowhere]])
+    assert scores["alignment_entropy"] is None
+    report = (tmp_path / "e" / "report.md").read_text(encoding="utf-8")
+    assert "| normalised alignment entropy (0 sharp, 1 flat) | – |" in report
 
 
 def test_text_cannot_break_out_of_the_report(tmp_path):

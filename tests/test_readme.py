@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import subprocess
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from tiny import ROOT
 from heed.build import build_model
 from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import EvaluateConfig, TrainConfig, TranslateConfig, train_config, typed
-from heed.search.settings import SearchSettings
 from heed.sweep import jobs
 
 SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "translate": TranslateConfig}
@@ -78,8 +76,6 @@ def compose_and_type(name: str, overrides: list[str]) -> None:
     OmegaConf.set_struct(config, False)
     if name != "train":
         config.pop("fast")  # the scripts take it before
-        taken = asdict(SearchSettings())  # the run's: there is none
-        config.search = {key: taken[key] if value is None else value for key, value in config.search.items()}
         typed(SCHEMAS[name], config)
         return
     settings = train_config(config, {})

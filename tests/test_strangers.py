@@ -12,6 +12,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def changed(run: Run, **values: object) -> None:
 def evaluate_run(run: Run, split: str = "test") -> None:
     settings = run.config()
     none = MetricSettings(None, None, None)
-    evaluate(EvaluateConfig(str(run.path), "best", split, settings.search, none, "cpu"), "beam")
+    evaluate(EvaluateConfig(str(run.path), "best", split, asdict(settings.search), none, "cpu"), "beam")
 
 
 def test_an_honest_run_is_evaluated(run: Run) -> None:
@@ -338,8 +339,8 @@ def test_a_newer_format_is_refused_in_words(run: Run) -> None:
 
 def test_text_moves_no_cursor_and_marks_nothing_up() -> None:
     """TensorBoard shows Markdown, a terminal obeys escapes. (Pages, reports: tests/test_page.py, test_evaluation.py)"""
-    from heed.training.monitor import _cell
+    from heed.evaluation.markdown import escape
 
     attack = "<img src=x onerror=alert(1)> | `x` \x1b[2J"
-    shown = _cell(attack)
-    assert "<" not in shown and "\\|" in shown and "\\`" in shown and "\x1b" not in shown
+    shown = escape(attack)
+    assert not set("<|`\x1b") & set(shown)

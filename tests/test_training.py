@@ -395,6 +395,14 @@ def test_keeps_as_many_as_asked(tmp_path: Path) -> None:
     assert kept == [f"step-{n * trainer.validate_every:08d}" for n in (3, 4)]
 
 
+@pytest.mark.parametrize("keep", [1, 2, 3, 5, 10])
+def test_keeps_the_last_so_many_and_no_fewer(tmp_path: Path, keep: int) -> None:
+    for step in range(13):
+        save_weights(tmp_path, f"step-{step:08d}", torch.nn.Linear(3, 2), keep)
+        kept = sorted(path.stem for path in tmp_path.iterdir())
+        assert kept == [f"step-{n:08d}" for n in range(max(0, step + 1 - keep), step + 1)]
+
+
 def test_the_average_is_the_mean_of_what_is_kept(tmp_path: Path) -> None:
     trainer = make(tmp_path, "run", "training.keep=2", "training.max_epochs=3")
     checkpoints = tmp_path / "run" / "checkpoints"

@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 import heed.config
 from heed.commands.train import train
 from heed.config import TrainConfig, train_config, typed
-from heed.loading import take_search
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {"data": "files", "score": "bahdanau", "decoder": "luong", "experiment": "files", "search": "beam"}
@@ -80,11 +79,7 @@ def command(name: str, *arguments: str) -> Any:
     if name == "train":
         return train(train_config(composed, NAMES), composed.run)
     function = getattr(import_module(f"heed.commands.{name}"), name)
-    searches = []
-    if name == "compare":
-        searches = ["beam"]
-    if name == "evaluate":
-        searches = [take_search(composed, "trained")]
+    searches = ["trained"] if name in ("evaluate", "compare") else []
     return function(typed(getattr(heed.config, f"{name.title()}Config"), composed), *searches)
 
 

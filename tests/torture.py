@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,9 @@ def compare(settings: TrainConfig, run: Path) -> None:
 
 
 def evaluation(settings: TrainConfig, run: Path) -> EvaluateConfig:
-    return EvaluateConfig(str(run), "best", "test", settings.search, MetricSettings(None, None, None), "cpu")
+    return EvaluateConfig(
+        str(run), "best", "test", asdict(settings.search), MetricSettings(None, None, None), "cpu"
+    )
 
 
 def act(

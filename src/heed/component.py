@@ -54,18 +54,14 @@ def refuse_strange_targets(group: str, config: Mapping[str, Any], mine: Mapping[
     """`ValueError` where a run's `_target_` is neither heed's nor named by the user's own YAMLs.
 
     To look at a class is to import its module, which may do anything. What a run from elsewhere names is not looked at
-    unless the user has named it too: in the configuration `mine`, in `configs/`, in a `--config-dir`, or by a module
-    that is imported already.
+    unless the user has named it too: in the configuration `mine`, in `configs/`, in a `--config-dir` or a
+    `hydra.searchpath`, or by a module that is imported already.
     """
     target = str(config.get("_target_"))
     module = target.rpartition(".")[0]
     if module.startswith("heed.") or module in sys.modules or target == mine.get("_target_"):
         return
-    directories = [CONFIGS]
-    if HydraConfig.initialized():
-        sources = HydraConfig.get().runtime.config_sources
-        directories += [Path(source.path) for source in sources if source.provider == "command-line"]
-    for directory in directories:
+    for directory in (CONFIGS, *own_directories()):
         for path in directory.glob("*/*.yaml"):
             named: Any = OmegaConf.to_container(OmegaConf.load(path))
             if isinstance(named, dict) and named.get("_target_") == target:
@@ -74,6 +70,14 @@ def refuse_strange_targets(group: str, config: Mapping[str, Any], mine: Mapping[
         f"{group}._target_ is {target!r}, which is neither heed's nor in your configs/: it is not imported. If you "
         "trust it, name it in a YAML there, or give a --config-dir that has one"
     )
+
+
+def own_directories() -> list[Path]:
+    """Where Hydra finds YAMLs of the user's own: `--config-dir` and `hydra.searchpath`."""
+    if not HydraConfig.initialized():
+        return []
+    sources = HydraConfig.get().runtime.config_sources
+    return [Path(source.path) for source in sources if source.schema == "file" and source.provider != "main"]
 
 
 def _known(annotation: Any) -> Any:

@@ -1,5 +1,6 @@
 """The typed schema of a configuration: an unknown key, a wrong type, an impossible value is an error that says so."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,7 @@ class TranslateConfig:
 
     run: Any  # a run directory, or a list of them: an ensemble
     checkpoint: str
-    search: SearchSettings
+    search: dict[str, Any]  # null: as in training
     device: str
     buffer: int
     scores: bool
@@ -190,7 +191,7 @@ class EvaluateConfig:
     run: Any
     checkpoint: str
     split: str
-    search: SearchSettings
+    search: dict[str, Any]  # null: as in training
     metrics: MetricSettings
     device: str
 
@@ -224,7 +225,7 @@ class CompareConfig:
 
     runs: Any  # run directories, or patterns of them
     split: str
-    search: SearchSettings
+    search: dict[str, Any]  # null: as in training
     device: str
     samples: int | None
     trials: int | None
@@ -243,6 +244,13 @@ def train_config(composed: DictConfig, names: dict[str, str]) -> TrainConfig:
     for key in ("run", "subwords", "fast"):
         plain.pop(key, None)
     return typed(TrainConfig, {**plain, "names": names})
+
+
+def search_over(given: Mapping[str, Any], others: SearchSettings) -> SearchSettings:
+    """The search with what is given, and with the others' values where that is null. `ValueError` as in `typed`."""
+    own = {key: value for key, value in given.items() if value is not None}
+    found: SearchSettings = typed(SearchSettings, {**asdict(others), **own}, "search")
+    return found
 
 
 def typed(schema: type, config: DictConfig | dict[str, Any], group: str = "") -> Any:

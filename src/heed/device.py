@@ -9,6 +9,8 @@ from functools import partial
 
 import torch
 
+from heed.linear import HAS_BF16
+
 
 def pick_device(name: str) -> torch.device:
     """`auto` takes a GPU where there is one; else the device of that name. `ValueError` where it is not there."""
@@ -37,7 +39,7 @@ def has_bf16(device: torch.device) -> bool:
     """Whether bfloat16 arithmetic is fast there."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return HAS_BF16
 
 
 def keep_freed_memory() -> None:

@@ -1,12 +1,9 @@
 """Runs to models: one, or several that translate together."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-
-from heed.config import AlignConfig, EvaluateConfig, TrainConfig, TranslateConfig
+from heed.config import AlignConfig, EvaluateConfig, TrainConfig, TranslateConfig, search_over
 from heed.run import Run
 from heed.text.pair import Tokenizers
 
@@ -15,27 +12,18 @@ if TYPE_CHECKING:
     from heed.search.translator import Translator
 
 
-def take_search(composed: DictConfig, name: str) -> str:
-    """Where the search is `trained`, puts in what the (first) run has for its nulls; returns the name of the search.
-
-    `ValueError` where no run is named, or where it is none.
-    """
-    if name != "trained":
-        return name
-    if OmegaConf.is_missing(composed, "run"):
-        raise ValueError("missing: give a value for run")
-    trained = Run(as_list(composed.run)[0]).config()
-    given = {key: value for key, value in composed.search.items() if value is not None}
-    composed.search = {**asdict(trained.search), **given}
-    return trained.names["search"]
-
-
 def make_translator(config: EvaluateConfig | TranslateConfig) -> "tuple[Translator, TrainConfig]":
-    """What translates with a run or several, in the precision of their training, and the first one's configuration."""
+    """What translates with a run or several, in the precision of their training, and the first one's configuration.
+
+    What `config.search` leaves open is the first one's too.
+    """
+    search = search_over(
+        config.search, Run(as_list(config.run)[0]).config().search
+    )  # told before torch is imported
     from heed.search.translator import Translator
 
     models, tokenizers, trained, device, precision = ready(config)
-    return Translator(models, tokenizers, config.search, device, precision), trained
+    return Translator(models, tokenizers, search, device, precision), trained
 
 
 def ready(config: EvaluateConfig | TranslateConfig | AlignConfig) -> Any:
@@ -72,7 +60,7 @@ def tokenizer_files(path: str) -> dict[str, bytes]:
 
 def as_list(runs: Any) -> list[str]:
     """One run or several, as a list of paths."""
-    paths = [str(run) for run in runs] if isinstance(runs, list | tuple | ListConfig) else [str(runs)]
+    paths = [str(run) for run in runs] if isinstance(runs, list | tuple) else [str(runs)]
     if not paths:
         raise ValueError("run is an empty list: name at least one run directory")
     return paths

@@ -6,7 +6,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -30,6 +30,10 @@ from heed.seals import (
 )
 
 LONGEST_NAME = 100  # characters
+WITHOUT_EFFECT = (  # on the weights; `Run.claim` looks at the corpus itself, wherever it lies
+    *("data.source", "data.file", "data.cache", "metrics.bootstrap"),
+    *(f"training.{key}" for key in ("compile", "save_every", "keep", "log_every", "num_samples")),
+)
 HEAD = re.compile(r"# heed's record of the run, not to be edited: format (\d+), sha256 ")
 log = logging.getLogger(__name__)
 
@@ -119,7 +123,7 @@ class Run:
         lines = self.metrics_file.read_bytes().split(b"\n") if self.metrics_file.exists() else [b""]
         measured = [found for line in lines if (found := _measured(line)) is not None]
         # The last one has no line end, unless a process was killed in writing it.
-        if lost := max(least, len(lines) - 1) - len(measured):
+        if (lost := max(least, len(lines) - 1) - len(measured)) > 0:
             log.warning("%s: %d lines are damaged or lost, and left out", self.metrics_file, lost)
         return measured
 
@@ -199,9 +203,9 @@ def _plain(config: TrainConfig) -> dict[str, Any]:
 def relevant(config: TrainConfig) -> dict[str, Any]:
     """What decides the weights; the rest may change between the parts of a run."""
     plain = _plain(config)
-    for key in ("names", "search", "test_split", "device", "data_dir"):
-        del plain[key]
-    del plain["metrics"]["bootstrap"], plain["training"]["compile"]
+    for key in ("names", "search", "test_split", "device", "data_dir", *WITHOUT_EFFECT):
+        *groups, last = key.split(".")
+        reduce(dict.__getitem__, groups, plain).pop(last, None)
     return plain
 
 
@@ -218,14 +222,17 @@ def default_path(names: dict[str, str], seed: int, overrides: Sequence[str]) -> 
     """`runs/<data>/<experiment>/<score>/seed<k>`.
 
     The experiment is the recipe's name (unless it is that of the data), the decoder's, and each override that changes
-    what is learned, so that another configuration gets another directory.
+    what is learned, so that another configuration gets another directory. Where a corpus lies is no such thing.
     """
-    data, recipe = names.get("data", "data"), names.get("experiment", "")
+    data, recipe = names.get("data", "data"), names.get("experiment", "default")
     parts = [recipe if recipe != data else "", names.get("decoder", "decoder")]
-    learned = r"(model|training(?!\.compile=)|tokenizer|subwords|decoder|score)\.|(model|training|tokenizer)="
+    learned = r"(data|tokenizer|subwords|model|training|decoder|score|metrics)\.|(tokenizer|model|training|max_length)="
+    not_learned = (*WITHOUT_EFFECT, "score._target_")  # the score is named anyway
     # Without what a shell or Hydra takes for its own: the directory has to be named in commands.
     parts += sorted(
-        re.sub(r"[^\w.+-]+", "_", override) for override in overrides if re.match(learned, override)
+        re.sub(r"[^\w.+-]+", "_", override)
+        for override in (override.lstrip("+") for override in overrides)
+        if re.match(learned, override) and override.partition("=")[0] not in not_learned
     )
     experiment = "-".join(filter(None, parts))
     if len(experiment) > LONGEST_NAME:  # a file system takes no name of more than 255 bytes

@@ -1,11 +1,13 @@
 """Many runs by one command: `scripts/train.py --multirun score=dot,general seed=1,2,3`, then a report on all."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from heed import fast
 from heed.cli import CONFIGS, choices, overrides
-from heed.run import default_path
+from heed.component import own_directories
+from heed.run import default_path, relevant
 
 INTERRUPTED = 130
 
@@ -39,9 +42,7 @@ def train_in_own_process() -> None:
     hydra = HydraConfig.get()
     print(f"# run {int(hydra.job.num) + 1}: {' '.join(overrides())}", flush=True)
     command = [sys.executable, str(CONFIGS.parent / "scripts" / "train.py"), *overrides()]
-    for source in hydra.runtime.config_sources:
-        if source.provider == "command-line":
-            command += ["--config-dir", source.path]
+    command += searchpath()
     # Bars of several runs at a time would write over each other: a pipe shows none.
     alone = "basic" in str(hydra.launcher._target_).lower()
     stopped: list[int] = []
@@ -66,6 +67,12 @@ def train_in_own_process() -> None:
         sys.exit(INTERRUPTED)
 
 
+def searchpath() -> list[str]:
+    """The override by which another composition finds the user's own YAMLs too, if there are any."""
+    directories = ",".join(json.dumps(f"file://{path}", ensure_ascii=False) for path in own_directories())
+    return [f"hydra.searchpath=[{directories}]"] if directories else []
+
+
 class CompareRuns(Callback):
     """Hydra's callback at the end of a multirun (`hydra.callbacks` in configs/train.yaml): one report on its runs."""
 
@@ -76,11 +83,13 @@ class CompareRuns(Callback):
 
         if Path(sys.argv[0]).stem != "train":  # preparing has the same configuration
             return
-        paths, notes = [], []
+        asked: dict[str, Any] = {}  # of the runs, by path
+        notes = []
         try:
+            HydraConfig.instance().set_config(config)
             arguments: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
             for job in jobs(arguments):
-                composed = compose("train", job, return_hydra_config=True)
+                composed = compose("train", [*job, *searchpath()], return_hydra_config=True)
                 OmegaConf.set_struct(composed, False)
                 names = choices(composed, composed.pop("hydra").runtime.choices)
                 try:
@@ -88,24 +97,27 @@ class CompareRuns(Callback):
                 except ValueError as error:
                     notes.append(f"left out, {' '.join(job)}: {error}")
                     continue
-                paths.append(str(composed.run or default_path(names, trained.seed, job)))
-            if not paths:
+                path = str(composed.run or default_path(names, trained.seed, job))
+                if asked.setdefault(path, relevant(trained)) != relevant(trained):
+                    notes.append(
+                        f"left out, {' '.join(job)}: {path} is of another job; give each a run=… of its own"
+                    )
+            if not asked:
                 raise ValueError("nothing to compare; " + "; ".join(notes))
             settings = compose("compare", ["runs=[]"])
             OmegaConf.set_struct(settings, False)
             settings.pop("fast")
             fast.enabled = composed.fast
             comparison = typed(CompareConfig, settings)
-            comparison.search, comparison.split = trained.search, trained.test_split
+            comparison.search, comparison.split = asdict(trained.search), trained.test_split
             comparison.device = trained.device
-            paths = list(dict.fromkeys(paths))
-            summary = compare_runs(paths, comparison, trained.names["search"], notes)
+            summary = compare_runs(list(asked), comparison, trained.names["search"], notes)
         except Exception as error:  # of which Hydra would make a warning, and go on as if all were well
             if os.environ.get("HYDRA_FULL_ERROR"):
                 traceback.print_exc()
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
-        if notes or sum(len(one["runs"]) for one in summary["systems"].values()) < len(paths):
+        if notes or sum(len(one["runs"]) for one in summary["systems"].values()) < len(asked):
             sys.exit(1)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from heed.commands.evaluate import about, earlier, evaluate
 from heed.component import build_corpus
-from heed.config import CompareConfig, EvaluateConfig, MetricSettings
+from heed.config import CompareConfig, EvaluateConfig, MetricSettings, search_over
 from heed.run import Run
 
 MANY = 5  # systems: more than a title names
@@ -36,8 +36,8 @@ def compare_runs(
 ) -> dict[str, Any]:
     """The same of these directories; those whose training has not finished are left out, which the report says.
 
-    An evaluation that is not there, or was made in another way, is made. `ValueError` where none has finished, and
-    where test sentences or measures are not the same.
+    What the search leaves open is as in training. An evaluation that is not there, or was made in another way, is made.
+    `ValueError` where none has finished, and where test sentences, searches or measures are not the same.
     """
     from heed.evaluation.comparison import (
         Evaluated,
@@ -60,17 +60,24 @@ def compare_runs(
     if not finished:
         raise ValueError("nothing to compare; " + "; ".join(notes))
 
+    configs = {path: Run(path).config() for path in finished}
+    searches = {path: search_over(config.search, trained.search) for path, trained in configs.items()}
+    search = searches[finished[0]]
+    if other := next((path for path in finished if searches[path] != search), None):
+        raise ValueError(
+            f"{finished[0]} and {other} were trained with different searches: name one for all, such as search=beam"
+        )
+    if search_name == "trained":
+        search_name = configs[finished[0]].names["search"]
     absolute = {path: Path(os.path.abspath(path)) for path in finished}
     systems = {
-        path: one.parent if one.name == f"seed{Run(path).config().seed}" else one
-        for path, one in absolute.items()
+        path: one.parent if one.name == f"seed{configs[path].seed}" else one for path, one in absolute.items()
     }
     shared = os.path.relpath(os.path.commonpath([system.parent for system in systems.values()]))
     names = short({path: os.path.relpath(system, shared) for path, system in systems.items()})
     texts: dict[str, list[tuple[str, str]]] = {}  # by what the corpus is made of
     runs = []
-    for path in finished:
-        trained = Run(path).config()
+    for path, trained in configs.items():
         corpus = build_corpus(trained.data)
         split = corpus.resolve(config.split)
         key = json.dumps([trained.data, split], sort_keys=True)
@@ -82,7 +89,7 @@ def compare_runs(
                 f"{path} and {finished[0]} have other test sentences ({split}): compare them apart"
             )
         evaluation = EvaluateConfig(
-            path, "best", split, config.search, MetricSettings(None, None, None), config.device
+            path, "best", split, asdict(search), MetricSettings(None, None, None), config.device
         )
         directory = Path(path) / "eval" / f"{split}-{search_name}"
         if not earlier(directory, about(evaluation, trained, texts[key])):

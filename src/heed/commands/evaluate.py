@@ -6,7 +6,7 @@ import logging
 import shlex
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,19 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
-    """Translates a split, writes `eval/<split>-<search>/` into the (first) run, prints and returns `scores.json`."""
+    """Translates a split, writes `eval/<split>-<search>/` into the (first) run, prints and returns `scores.json`.
+
+    What the search leaves open is as in training, for `search_name` its name too where that is `trained`.
+    """
+    translator, trained = make_translator(config)
     from heed.evaluation.aligner import OFFSETS, align_words, force_decode, measure, perplexity_of
     from heed.evaluation.links import all_sure
     from heed.evaluation.report import write_evaluation
     from heed.linear import unchanging_weights
 
-    translator, trained = make_translator(config)
+    config = replace(config, search=asdict(translator.settings))
+    if search_name == "trained":
+        search_name = trained.names["search"]
     corpus = build_corpus(trained.data)
     split = corpus.resolve(config.split)
     pairs = list(corpus.pairs(split))
@@ -97,7 +103,7 @@ def about(config: EvaluateConfig, trained: TrainConfig, pairs: list[tuple[str, s
         "checkpoint": config.checkpoint,
         "trained": {name: trained.names[name] for name in sorted(trained.names) if name != "search"},
         "precision": trained.training.precision,
-        "search": asdict(config.search),
+        "search": config.search,
         "metrics": asdict(config.metrics.over(trained.metrics)),
     }
 

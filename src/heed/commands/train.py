@@ -57,7 +57,9 @@ def _train(config: TrainConfig, run: Run, prepared: Prepared, split: str) -> Non
     peak = {} if was_finished else {"peak_memory": peak_memory(trainer.device)}
     run.record(finished=True, lines=trainer.monitor.lines, **peak)
     print(f"trained {trainer.step:,} steps; {time.perf_counter() - start:.0f} s since the last start")
-    evaluation = EvaluateConfig(str(run.path), "best", split, config.search, config.metrics, config.device)
+    evaluation = EvaluateConfig(
+        str(run.path), "best", split, asdict(config.search), config.metrics, config.device
+    )
     directory = run.path / "eval" / f"{split}-{config.names['search']}"
     pairs = list(build_corpus(config.data).pairs(split))
     scores = earlier(directory, about(evaluation, config, pairs)) if was_finished else None

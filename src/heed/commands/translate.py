@@ -8,10 +8,10 @@ from heed.loading import make_translator
 
 def translate(config: TranslateConfig) -> None:
     """Standard input to standard output, one line for each; on a terminal, a prompt that also draws the alignment."""
+    translator, _ = make_translator(config)
     from heed.interaction import pipe, prompt
     from heed.linear import unchanging_weights
 
-    translator, _ = make_translator(config)
     with unchanging_weights():
         if sys.stdin.isatty() and sys.stdout.isatty():
             prompt(translator, config.scores)

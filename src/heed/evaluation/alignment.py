@@ -19,9 +19,9 @@ def normalized_entropy(
 ) -> Float[Tensor, ""]:
     """How spread the attention is: 0 where each target position looks at one source position, 1 at all alike.
 
-    It is the mean of `-Σ_s a_s ln a_s / ln S` over the real target positions, with S the number of real
-    source positions of the sentence; it is 0 for a sentence of one source position, which has no choice,
-    and for no positions at all. Masks are True on real tokens; without a mask every position is real.
+    It is the mean of `-Σ_s a_s ln a_s / ln S` over the real target positions that look anywhere (see `looks`), with
+    S the number of real source positions of the sentence; it is 0 for a sentence of one source position, which has no
+    choice, and for no positions at all. Masks are True on real tokens; without a mask every position is real.
     """
     weights = alignment.detach()
     weights = weights if weights.dtype == torch.float64 else weights.float()
@@ -29,10 +29,16 @@ def normalized_entropy(
         src_mask = weights.new_ones(weights.shape[:-2] + weights.shape[-1:], dtype=torch.bool)
     if tgt_mask is None:
         tgt_mask = weights.new_ones(weights.shape[:-1], dtype=torch.bool)
+    tgt_mask = tgt_mask & looks(weights)
     entropy = torch.special.entr(weights).masked_fill(~src_mask.unsqueeze(-2), 0).sum(-1)  # *B T
     most = src_mask.sum(-1, keepdim=True).clamp(min=1).to(weights.dtype).log()  # *B 1
     normalized = torch.where(most > 0, entropy / most, 0).masked_fill(~tgt_mask, 0)
     return normalized.sum() / tgt_mask.sum().clamp(min=1)
+
+
+def looks(alignment: Float[Tensor, "*B T S"]) -> Bool[Tensor, "*B T"]:
+    """Which target positions have any weights: all, but for padding and for a model without attention."""
+    return (alignment > 0).any(-1)
 
 
 def diagnostics(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from heed.evaluation.alignment import normalized_entropy, save_alignments
+from heed.evaluation.alignment import looks, normalized_entropy, save_alignments
 from heed.evaluation.heatmap import alignment_figure, printable, save_png
 from heed.evaluation.links import Agreement
 from heed.evaluation.markdown import escape, table
@@ -74,12 +74,7 @@ def write_evaluation(
         "seconds": seconds,
         "sentences_per_second": len(sources) / max(seconds, 1e-9),
         "tokens_per_second": num_tokens / max(seconds, 1e-9),
-        # each target position of the corpus counts the same
-        "alignment_entropy": sum(
-            len(translation.pieces) * float(normalized_entropy(torch.as_tensor(translation.alignment)))
-            for translation in best
-        )
-        / max(num_tokens, 1),
+        "alignment_entropy": _entropy([torch.as_tensor(translation.alignment) for translation in best]),
         "agreement_by_offset": {f"{offset:+d}": one._asdict() for offset, one in (agreements or {}).items()},
         "info": json.loads(json.dumps(info, default=str), parse_constant=str),  # no paths, NaN as text
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
@@ -109,6 +104,13 @@ def write_evaluation(
         scores["files"] = digests(new)
         write_json(new / "scores.json", scores)
     return scores
+
+
+def _entropy(alignments: Sequence[torch.Tensor]) -> float | None:
+    """The mean over all target positions of the corpus that look anywhere; None where none does."""
+    numbers = [int(looks(alignment).sum()) for alignment in alignments]
+    total = sum(n * float(normalized_entropy(a)) for n, a in zip(numbers, alignments, strict=True))
+    return total / sum(numbers) if any(numbers) else None
 
 
 def _examples(line_bleu: Sequence[float], lengths: Sequence[int]) -> dict[str, list[int]]:
@@ -178,7 +180,7 @@ def _metrics(scores: dict[str, Any]) -> list[list[str]]:
 
 def _head(scores: dict[str, Any]) -> str:
     """Title, what was evaluated, the metrics, BLEU by length, speed."""
-    bleu, info = scores["bleu"], scores["info"]
+    bleu, info, entropy = scores["bleu"], scores["info"], scores["alignment_entropy"]
     signatures = "\n".join(f"- {label}: `{scores[key]['signature']}`" for key, label in METRICS.items())
     settings = [[escape(key), escape(value)] for key, value in flat(info) if key not in ("title", "command")]
     ratio = f"{bleu['hyp_len'] / bleu['ref_len']:.3f}" if bleu["ref_len"] else "–"
@@ -209,7 +211,10 @@ def _head(scores: dict[str, Any]) -> str:
                 ["seconds", f"{scores['seconds']:.2f}"],
                 ["sentences/s", f"{scores['sentences_per_second']:.1f}"],
                 ["target tokens/s", f"{scores['tokens_per_second']:.1f}"],
-                ["normalised alignment entropy (0 sharp, 1 flat)", f"{scores['alignment_entropy']:.3f}"],
+                [
+                    "normalised alignment entropy (0 sharp, 1 flat)",
+                    "–" if entropy is None else f"{entropy:.3f}",
+                ],
             ],
         ),
         *(_agreement(scores["agreement_by_offset"]) if scores["agreement_by_offset"] else []),

@@ -76,7 +76,7 @@ def save_weights(directory: Path, name: str, model: nn.Module, keep: int = 0) ->
     write(fresh, partial(_save, _tensors(model), None))
     if keep:
         others = sorted(other for other in directory.glob("step-*.safetensors") if other != path)
-        for old in others[: len(others) - keep + 1]:
+        for old in others[: max(0, len(others) - keep + 1)]:
             old.unlink()
     os.replace(fresh, path)
 
@@ -191,5 +191,7 @@ def _unpacked(value: Any, tensors: Tensors) -> Any:
 
 
 def _tensors(model: nn.Module) -> Tensors:
-    """Parameters and buffers by name; a shared one once."""
-    return {name: tensor.detach() for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+    """Parameters and the buffers that are saved, by name; a shared one once."""
+    kept = model.state_dict().keys()
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    return {name: tensor.detach() for name, tensor in tensors if name in kept}

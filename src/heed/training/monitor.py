@@ -9,10 +9,10 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from heed.evaluation.heatmap import alignment_figure, figure_image
+from heed.evaluation.markdown import escape
 from heed.files import write, writing
 from heed.run import Run, metrics_line
 from heed.search.translator import Translation
-from heed.text.tokenizer import printable
 
 LAYOUT = {  # charts of TensorBoard's CUSTOM SCALARS, each with all runs; a tag is a regular expression there
     "learning": {
@@ -61,7 +61,7 @@ class Monitor:
         """Fixed validation sentences: a table of (source, reference, translation), and a heat map of each alignment."""
         rows = ["| source | reference | translation |", "|---|---|---|"]
         for number, (source, reference, translation) in enumerate(samples, 1):
-            rows.append("| " + " | ".join(map(_cell, (source, reference, translation.text))) + " |")
+            rows.append("| " + " | ".join(map(escape, (source, reference, translation.text))) + " |")
             figure = alignment_figure(translation.pieces, translation.src_pieces, translation.alignment)
             with writing(self.run.tensorboard):
                 self.writer.add_image(f"alignment/{number}", figure_image(figure), step, dataformats="HWC")
@@ -87,9 +87,3 @@ def _left_to_the_main_thread(failed: threading.ExceptHookArgs) -> None:
     """TensorBoard writes in a thread, and hands what goes wrong there to the next call: to print it too is noise."""
     if type(failed.thread).__name__ != "_AsyncWriterThread":
         threading.__excepthook__(failed)
-
-
-def _cell(text: str) -> str:
-    """Text that cannot end a table cell or begin a tag."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "\\`")
-    return printable(escaped)

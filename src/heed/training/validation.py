@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from heed.data.batches import Batches
-from heed.evaluation.alignment import diagnostics, normalized_entropy
+from heed.evaluation.alignment import diagnostics, looks, normalized_entropy
 from heed.evaluation.metrics import bleu, perplexity
 from heed.model import Seq2Seq
 from heed.search.beam import SearchSettings
@@ -64,10 +64,13 @@ class Validator:
             with self.autocast():
                 readouts, alignment = model(batch.src, batch.src_lengths, batch.tgt_in)
                 nll = cross_entropy(readouts[real], batch.tgt_out[real], model.output, 0.0)[1]
-            entropy = normalized_entropy(alignment, src_mask, real) * real.sum()
-            found = {"loss": (nll, real.sum()), "attention_entropy": (entropy, real.sum())}
+            looking = (real & looks(alignment)).sum()
+            entropy = normalized_entropy(alignment, src_mask, real) * looking
+            found = {"loss": (nll, real.sum()), "attention_entropy": (entropy, looking)}
             found |= {f"attention_{name}": x for name, x in diagnostics(alignment, src_mask, real).items()}
             for name, (total, number) in found.items():
                 sums[name][0] += float(total)
                 sums[name][1] += int(number)
+        if not sums["attention_entropy"][1]:  # a model without attention has none
+            del sums["attention_entropy"]
         return {name: total / max(1, number) for name, (total, number) in sums.items()}
