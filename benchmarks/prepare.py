@@ -10,7 +10,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from heed.data.sentences import sentence
+from heed.data.grammar.sentences import sentence
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "prepare.py"
 SIZES = (10_000, 100_000, 1_000_000)  # pairs

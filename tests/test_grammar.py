@@ -9,11 +9,10 @@ from random import Random
 
 import pytest
 
-from heed.data import lexicon
-from heed.data.clauses import VERBS
-from heed.data.grammar import Grammar
-from heed.data.phrases import NOUNS, Phrases
-from heed.data.sentences import Sentences, sentence, surface
+from heed.data.grammar import Grammar, lexicon
+from heed.data.grammar.clauses import VERBS
+from heed.data.grammar.phrases import NOUNS, Phrases
+from heed.data.grammar.sentences import Sentences, sentence, surface
 
 SMALL = {"num_train": 1511, "num_val": 101, "num_test": 103}
 # Endings as a school grammar prints them: nominative, accusative, dative, genitive by der, die, das, plural.
@@ -218,7 +217,7 @@ def test_articles_and_adjectives_agree_in_every_case():
     ],
 )
 def test_noun_forms(english, forms):
-    from heed.data.phrases import noun_form
+    from heed.data.grammar.phrases import noun_form
 
     noun = next(noun for kind in NOUNS for noun in NOUNS[kind] if noun.en == english)
     made = [noun_form(noun, case, False) for case in "NADG"] + [noun_form(noun, "D", True)]

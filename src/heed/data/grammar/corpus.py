@@ -15,18 +15,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from heed.data import clauses, content, lexicon, phrases, sentences
 from heed.data.corpus import Corpus
-from heed.data.sentences import Sentence, sentence
+from heed.data.grammar.sentences import Sentence, sentence
 
-SOURCES = (
-    lexicon.__file__,
-    phrases.__file__,
-    clauses.__file__,
-    content.__file__,
-    sentences.__file__,
-    __file__,
-)
 MOST = 1_000_000  # sentences asked for at most; the rules give many times more
 
 
@@ -73,7 +64,8 @@ class Grammar(Corpus):
 
     def fingerprint(self) -> dict[str, Any]:
         """The settings, and the SHA-256 of the generator's own source."""
-        digest = hashlib.sha256(b"".join(Path(name).read_bytes() for name in SOURCES))
+        sources = sorted(Path(__file__).parent.glob("*.py"))
+        digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
         settings = ("src", "tgt", "seed", "num_train", "num_val", "num_test")
         return {
             "data": "grammar",

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from random import Random
 
-from heed.data import lexicon
-from heed.data.clauses import ATTEMPTS, REPORTS, TO_BE, VERBS, Clause
-from heed.data.content import Both, Content
-from heed.data.phrases import Phrase, Token
+from heed.data.grammar import lexicon
+from heed.data.grammar.clauses import ATTEMPTS, REPORTS, TO_BE, VERBS, Clause
+from heed.data.grammar.content import Both, Content
+from heed.data.grammar.phrases import Phrase, Token
 
 Sentence = tuple[str, str, list[tuple[int, int]]]  # English, German, links between their words
 TO_DO = [verb for verb in VERBS if not verb.state]

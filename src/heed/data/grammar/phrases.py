@@ -10,7 +10,7 @@ from itertools import count
 from random import Random
 from typing import NamedTuple
 
-from heed.data import lexicon
+from heed.data.grammar import lexicon
 
 Ids = tuple[int, ...]
 Token = tuple[str, Ids]

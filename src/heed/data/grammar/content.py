@@ -1,8 +1,18 @@
 """Contents of the embedded corpus: which verb, objects, times, manners and places go together."""
 
-from heed.data import lexicon
-from heed.data.clauses import SEIN, TENSES, TO_BE, VERBS, Clause, Verb, conjugate
-from heed.data.phrases import ADJECTIVES, COLOURS, PRONOUNS, THE, Phrase, Phrases, Token, ending, entries
+from heed.data.grammar import lexicon
+from heed.data.grammar.clauses import SEIN, TENSES, TO_BE, VERBS, Clause, Verb, conjugate
+from heed.data.grammar.phrases import (
+    ADJECTIVES,
+    COLOURS,
+    PRONOUNS,
+    THE,
+    Phrase,
+    Phrases,
+    Token,
+    ending,
+    entries,
+)
 
 Both = tuple[list[Token], list[Token]]  # English, German
 

@@ -7,8 +7,8 @@ what is not finite (separable prefix, participle, infinitive) at the end. Betwee
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from heed.data import lexicon
-from heed.data.phrases import CASES, Phrase, Phrases, Token, plural_or_verb_s, rows
+from heed.data.grammar import lexicon
+from heed.data.grammar.phrases import CASES, Phrase, Phrases, Token, plural_or_verb_s, rows
 
 MIDDLE = tuple("reflexive pronoun definite time not gladly manner place indefinite last".split())  # noqa: SIM905
 """Order of the German middle field: time before manner before place, nicht before the last two of these."""
