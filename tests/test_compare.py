@@ -216,6 +216,17 @@ def test_many_runs_by_one_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_two_jobs_for_one_directory_are_told(tmp_path: Path) -> None:
+    arguments = [*overrides(tmp_path), "training.max_epochs=1", f"run={tmp_path / 'run'}"]
+    done = script("train", "--multirun", "seed=1,2", *arguments, cwd=tmp_path)
+    assert done.returncode == 1 and "holds a run of another configuration" in done.stderr
+    (note, _) = json.loads((tmp_path / "compare" / "compare.json").read_text())["notes"]
+    assert note.startswith("left out, seed=2 ") and note.endswith(
+        "is of another job; give each a run=… of its own"
+    )
+
+
+@pytest.mark.slow
 def test_interrupted_anywhere_it_ends_with_the_same_report(tmp_path: Path) -> None:
     reports = []
     arguments = ["seed=1,2", "score=dot,uniform", *overrides(tmp_path), "training.save_every=1"]

@@ -81,7 +81,7 @@ def evaluate(settings: TrainConfig, run: Path) -> None:
 def compare(settings: TrainConfig, run: Path) -> None:
     from heed.commands.compare import compare_runs
 
-    given = CompareConfig([], "test", settings.search, "cpu", 100, 100, str(run / "compare"))
+    given = CompareConfig([], "test", asdict(settings.search), "cpu", 100, 100, str(run / "compare"))
     compare_runs([str(run)], given, "beam")
 
 
