@@ -337,10 +337,17 @@ def test_a_newer_format_is_refused_in_words(run: Run) -> None:
         read_json(run.corpus_file)
 
 
-def test_text_moves_no_cursor_and_marks_nothing_up() -> None:
+def test_text_moves_no_cursor_and_marks_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorBoard shows Markdown, a terminal obeys escapes. (Pages, reports: tests/test_page.py, test_evaluation.py)"""
-    from heed.evaluation.markdown import escape
+    from heed.search.translator import Translation
+    from heed.training.monitor import Monitor
 
+    monitor = Monitor(Run(tmp_path), 0)
+    written: list[str] = []
+    monkeypatch.setattr(monitor.writer, "add_text", lambda tag, text, step: written.append(text))
     attack = "<img src=x onerror=alert(1)> | `x` \x1b[2J"
-    shown = escape(attack)
-    assert not set("<|`\x1b") & set(shown)
+    translation = Translation(attack, 0.0, ["a", "</s>"], ["b", "</s>"], np.eye(2, dtype=np.float32))
+    monitor.samples(1, [(attack, attack, translation)])
+    monitor.close()
+    (row,) = written[0].split("\n")[2:]
+    assert row.count("|") == 4 and not set("<`\x1b") & set(row)

@@ -395,6 +395,14 @@ def test_keeps_as_many_as_asked(tmp_path: Path) -> None:
     assert kept == [f"step-{n * trainer.validate_every:08d}" for n in (3, 4)]
 
 
+def test_without_attention_nothing_is_logged_of_its_entropy(tmp_path: Path) -> None:
+    logged = []
+    for score in ("none", "uniform"):
+        assert make(tmp_path, score, f"score={score}", "training.max_epochs=1").train()
+        logged.append([line for line in Run(tmp_path / score).metrics() if "val/bleu" in line][-1])
+    assert logged[1].keys() - logged[0].keys() == {"val/attention_entropy"}
+
+
 @pytest.mark.parametrize("keep", [1, 2, 3, 5, 10])
 def test_keeps_the_last_so_many_and_no_fewer(tmp_path: Path, keep: int) -> None:
     for step in range(13):

@@ -17,9 +17,8 @@ def make_translator(config: EvaluateConfig | TranslateConfig) -> "tuple[Translat
 
     What `config.search` leaves open is the first one's too.
     """
-    search = search_over(
-        config.search, Run(as_list(config.run)[0]).config().search
-    )  # told before torch is imported
+    # What is wrong with it is told before torch is imported.
+    search = search_over(config.search, Run(as_list(config.run)[0]).config().search)
     from heed.search.translator import Translator
 
     models, tokenizers, trained, device, precision = ready(config)

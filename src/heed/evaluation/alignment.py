@@ -36,6 +36,14 @@ def normalized_entropy(
     return normalized.sum() / tgt_mask.sum().clamp(min=1)
 
 
+def corpus_entropy(alignments: Sequence[Float[np.ndarray, "_T _S"]]) -> float | None:
+    """The mean over all target positions of a corpus that look anywhere; None where none does."""
+    tensors = [torch.as_tensor(alignment) for alignment in alignments]
+    numbers = [int(looks(alignment).sum()) for alignment in tensors]
+    total = sum(n * float(normalized_entropy(a)) for n, a in zip(numbers, tensors, strict=True))
+    return total / sum(numbers) if any(numbers) else None
+
+
 def looks(alignment: Float[Tensor, "*B T S"]) -> Bool[Tensor, "*B T"]:
     """Which target positions have any weights: all, but for padding and for a model without attention."""
     return (alignment > 0).any(-1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from heed.evaluation.alignment import looks, normalized_entropy, save_alignments
+from heed.evaluation.alignment import corpus_entropy, save_alignments
 from heed.evaluation.heatmap import alignment_figure, printable, save_png
 from heed.evaluation.links import Agreement
 from heed.evaluation.markdown import escape, table
@@ -74,7 +74,7 @@ def write_evaluation(
         "seconds": seconds,
         "sentences_per_second": len(sources) / max(seconds, 1e-9),
         "tokens_per_second": num_tokens / max(seconds, 1e-9),
-        "alignment_entropy": _entropy([torch.as_tensor(translation.alignment) for translation in best]),
+        "alignment_entropy": corpus_entropy([translation.alignment for translation in best]),
         "agreement_by_offset": {f"{offset:+d}": one._asdict() for offset, one in (agreements or {}).items()},
         "info": json.loads(json.dumps(info, default=str), parse_constant=str),  # no paths, NaN as text
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
@@ -104,13 +104,6 @@ def write_evaluation(
         scores["files"] = digests(new)
         write_json(new / "scores.json", scores)
     return scores
-
-
-def _entropy(alignments: Sequence[torch.Tensor]) -> float | None:
-    """The mean over all target positions of the corpus that look anywhere; None where none does."""
-    numbers = [int(looks(alignment).sum()) for alignment in alignments]
-    total = sum(n * float(normalized_entropy(a)) for n, a in zip(numbers, alignments, strict=True))
-    return total / sum(numbers) if any(numbers) else None
 
 
 def _examples(line_bleu: Sequence[float], lengths: Sequence[int]) -> dict[str, list[int]]:
