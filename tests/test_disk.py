@@ -99,6 +99,7 @@ def test_a_directory_that_vanishes_is_told_and_does_not_come_back_as_half_a_run(
     monkeypatch.setattr(trainer, "_update", vanishing)
     with pytest.raises(OSError, match=rf"{tmp_path / 'run'}.* cannot be written .* directory is there"):
         trainer.train()
+    trainer.monitor.file.close()
     assert not (tmp_path / "run").exists()
 
 

@@ -116,11 +116,15 @@ def act(
     for name in FAULT_POINTS:
         setattr(os, name, dying(getattr(os, name)))
     logging.disable(logging.WARNING)
-    with open(said, "w", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+    try:
+        passed.value = 0
         try:
-            task(*arguments)
-        except KeyboardInterrupt:
-            sys.exit(130)
+            with open(said, "w", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+                task(*arguments)
+        finally:  # an interrupt that comes later is one of multiprocessing's own code
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 # Killing them.
@@ -132,7 +136,7 @@ class Killer:
     def __init__(self, directory: Path, seed: int):
         self.said, self.random = directory / "said.txt", random.Random(seed)
         self.kills: Counter[str] = Counter()
-        self.points = processes.Value("i", 0)
+        self.points = processes.Value("i", 0, lock=False)  # whoever is killed would keep its lock
 
     def whole(self, task: Callable[..., None], *arguments: Any) -> tuple[float, int]:
         """Lets it end by itself. Seconds, and how many fault points it passed."""
@@ -151,6 +155,8 @@ class Killer:
         else:
             number = self.random.choice(SIGNALS)
             process = self._start(task, arguments)
+            while self.points.value < 0 and process.is_alive():  # still multiprocessing's own code
+                time.sleep(0.001)
             process.join(self.random.uniform(0, seconds))
             if process.pid is not None and process.is_alive():
                 os.kill(process.pid, number)
@@ -161,7 +167,7 @@ class Killer:
         return not ended
 
     def _start(self, task: Callable[..., None], arguments: Any, at: int = -1, after: bool = False) -> Any:
-        self.points.value = 0
+        self.points.value = -1
         process = processes.Process(target=act, args=(task, arguments, self.said, at, after, self.points))
         process.start()
         return process
