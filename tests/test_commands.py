@@ -108,6 +108,15 @@ def test_ensemble_of_a_run_with_itself_is_the_run(run: Path) -> None:
     assert texts[0] == texts[1]
 
 
+def test_an_evaluation_of_other_weights_stands_beside_that_of_the_best(run: Path) -> None:
+    command("evaluate", f"run={run}", "metrics.bootstrap=0")
+    before = (run / "eval" / "test-beam" / "scores.json").read_bytes()
+    command("evaluate", f"run={run}", "metrics.bootstrap=0", "checkpoint=last")
+    assert (run / "eval" / "test-beam" / "scores.json").read_bytes() == before
+    scores = json.loads((run / "eval" / "test-beam-last" / "scores.json").read_text())
+    assert scores["info"]["checkpoint"] == "last"
+
+
 def test_translate_gives_a_line_for_each_line(run: Path) -> None:
     lines = [
         "ene mene",

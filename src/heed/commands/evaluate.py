@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
     """Translates a split, writes `eval/<split>-<search>/` into the (first) run, prints and returns `scores.json`.
 
+    The directory's name also says of which weights, where they are not the best, and of how many runs.
     What the search leaves open is as in training, for `search_name` its name too where that is `trained`.
     """
     translator, trained = make_translator(config)
@@ -39,7 +40,8 @@ def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
     sources, references = map(list, zip(*pairs, strict=True))
     paths = as_list(config.run)
     ensemble = f"-ensemble{len(paths)}" if len(paths) > 1 else ""
-    directory = Path(paths[0]) / "eval" / f"{split}-{search_name}{ensemble}"
+    weights = "" if config.checkpoint == "best" else f"-{config.checkpoint}"
+    directory = Path(paths[0]) / "eval" / f"{split}-{search_name}{weights}{ensemble}"
     start = time.perf_counter()
     with unchanging_weights():
         translations = translator.translate(sources, progress=sys.stderr.isatty())
