@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from heed import fast
 from heed.linear import linear
 from heed.model.dropout import dropout
-from heed.model.recurrence import gru
+from heed.model.gru import gru
 
 State = tuple[Tensor, ...]
 """What one step hands to the next, each "B N H" with a last axis of its own; which is which, only the owner knows."""
