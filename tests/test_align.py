@@ -141,6 +141,15 @@ class Numbers(Spelled):
         return [int(word) for word in text.split()]
 
 
+def test_what_is_too_long_has_no_alignment_and_no_part_in_the_perplexity(caplog):
+    model, tokenizers = make_model("general", "luong").eval(), Tokenizers(Numbers(), Numbers())
+    given = [model], tokenizers, ["5 7 11", "4 6", "4"], ["7", "5 4", "5 6 7"]
+    forced, every = force_decode(*given, max_length=3), force_decode(*given)
+    assert [pair.alignment.shape for pair in forced] == [(0, 0), (3, 3), (0, 0)]
+    assert perplexity_of(forced) == pytest.approx(perplexity_of(every[1:2]))
+    assert [record.args for record in caplog.records] == [(2, 3)]
+
+
 def test_forced_alignments_are_those_of_a_loop_of_steps():
     model = make_model("general", "luong").eval()
     sources, targets = ["5 7 11", "4 6 8 9 10", "", "13"], ["7 8 9 10 11 12", "5", "6", "4 4"]
@@ -210,6 +219,12 @@ def test_align_writes_links_matrices_and_rates(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "mine.gold").write_text("1-1\n1-1\n")
     with pytest.raises(ValueError, match="gold links for 2 pairs, but there are 1"):
         command("align", f"run={run}", *files)
+    for links, given in (("1-1 3-2", "gold_first=0"), ("1-3", "gold_first=1")):
+        (tmp_path / "mine.gold").write_text(f"{links}\n")
+        with pytest.raises(
+            ValueError, match=r"mine.gold, line 1: words \d and 3 are linked, but the source has 3"
+        ):
+            command("align", f"run={run}", *files, given)
     with pytest.raises(ValueError, match="source and target go together"):
         command("align", f"run={run}", files[0])
 

@@ -219,6 +219,16 @@ def test_prepare_takes_what_train_takes(tmp_path: Path) -> None:
         (["training.subword_sampling=0.1"], "needs a tokenizer that can cut a text in more than one way"),
         (["training.precision=fp8"], "training.precision is 'fp8': choose one of auto, fp32, bf16"),
         (["seed=-1"], "seed is -1"),
+        (["score.dim=0"], "score.dim is 0: it must be at least 1"),
+        (["device=meta"], "device is 'meta'"),
+        (["device=xpu"], "device is 'xpu'"),
+        (
+            ["metrics.bootstrap=null", "metrics.tokenize=null"],
+            "give a value for metrics.tokenize, metrics.bootstrap",
+        ),
+        (["metrics.tokenize=ko-mecab"], "metrics.tokenize=ko-mecab: Korean tokenization requires extra"),
+        (["+subwords.vocabsize=4000"], "vocabsize"),
+        (["+names.data=mine"], "names: heed fills it"),
     ],
 )
 def test_bad_configuration_is_told_before_any_work(
@@ -313,6 +323,13 @@ def test_a_run_of_data_that_have_changed_is_refused_and_kept(tmp_path: Path) -> 
     assert "was trained on another corpus" in done.stderr and "corpus.json differs" in done.stderr
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").glob("tokenizer*")}
     command("evaluate", f"run={tmp_path / 'run'}")
+    for side in ("de", "en"):
+        with open(tmp_path / "corpus" / f"test.{side}", "a", encoding="utf-8") as file:
+            file.write("neu\n")
+    for name in ("evaluate", "align"):
+        with pytest.raises(ValueError, match=f"test is not what was held out when {tmp_path / 'run'}"):
+            command(name, f"run={tmp_path / 'run'}")
+    command("evaluate", f"run={tmp_path / 'run'}", "split=val")
 
 
 def test_translate_answers_before_the_input_ends(run: Path) -> None:

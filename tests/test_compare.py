@@ -1,5 +1,6 @@
 """Comparison of runs: grouping, means, paired tests, what the reader is warned of, and many runs by one command."""
 
+import html
 import json
 import os
 import random
@@ -9,11 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tiny import ROOT, command, overrides, script
 
+from heed import sweep as sweeping
 from heed.commands.compare import short
 from heed.evaluation.comparison import (
     Evaluated,
@@ -99,6 +102,17 @@ def test_only_seeds_that_both_have_are_compared():
     assert found["a", "d"].bootstrap == found["a", "d"].randomisation == 1.0  # the same translations
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_a_few_sentences_prove_nothing(number):
+    """Two of the 2^n ways to exchange n translations are as extreme as the best: p is at least 2 / 2^n."""
+    wrong = ["x y z"] * number
+    for same in ([], REFERENCES[number:]):
+        references = REFERENCES[:number] + same
+        systems = {"a": {1: Scored(references, 100.0)}, "b": {1: Scored(wrong + same, 10.0)}}
+        (found,) = differences(systems, references, samples=300, trials=500)
+        assert min(found.bootstrap, found.randomisation) >= 2 / 2**number
+
+
 def test_a_system_is_runs_that_differ_in_their_seed_alone():
     runs = systems_of([evaluated("b", 2), evaluated("a", 1), evaluated("b", 1)])
     assert {name: [run.seed for run in found] for name, found in runs.items()} == {"a": [1], "b": [1, 2]}
@@ -115,6 +129,8 @@ def test_names_are_short_and_different():
     }
     assert short({"1": "content", "2": "concat"}) == {"1": "content", "2": "concat"}
     assert short({"1": "a/dot"}) == {"1": "dot"}
+    rates = {n: f"grammar/luong-training.learning_rate_1e-{n}/dot" for n in "34"}
+    assert short(rates) == {n: rates[n].removeprefix("grammar/luong-") for n in "34"}
 
 
 def test_p_values_can_be_small_however_many_pairs():
@@ -202,7 +218,7 @@ def test_many_runs_by_one_command(tmp_path: Path) -> None:
     one = report["systems"]["bahdanau"]
     assert one["score_parameters"] == 8 * 8 + 10 * 8 + 8 and one["peak_memory"]["mean"] > 1e8
     assert list(one["validation_bleu"]) == ["8"] and one["perplexity"]["mean"] > 1
-    assert (out / "compare.md").read_text().strip() in done.stdout
+    assert html.unescape((out / "compare.md").read_text()).strip() in done.stdout
 
     # The runs that are there, as they are; another evaluation of them is made.
     pattern = f"runs={tmp_path}/runs/files/*/*/*"
@@ -213,6 +229,28 @@ def test_many_runs_by_one_command(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="no run directory is named by"):
         command("compare", f"runs={tmp_path}/absent/*")
+
+
+def test_signals_are_handed_on_to_a_run_so_that_a_second_ctrl_c_stops_it(monkeypatch) -> None:
+    sent = []
+
+    class Process:
+        returncode = 130
+        send_signal = sent.append
+
+        def communicate(self) -> tuple[None, None]:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+                signal.raise_signal(number)
+            return None, None
+
+    hydra = SimpleNamespace(job=SimpleNamespace(num=0), launcher=SimpleNamespace(_target_="basic"))
+    monkeypatch.setattr(sweeping.HydraConfig, "get", lambda: hydra)
+    monkeypatch.setattr(sweeping, "overrides", list)
+    monkeypatch.setattr(sweeping, "searchpath", list)
+    monkeypatch.setattr(sweeping.subprocess, "Popen", lambda *_, **__: Process())
+    with pytest.raises(SystemExit, match="130"):
+        sweeping.train_in_own_process()
+    assert sent == [signal.SIGINT, signal.SIGINT]
 
 
 @pytest.mark.slow

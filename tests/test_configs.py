@@ -202,7 +202,7 @@ def test_every_tokenizer_goes_with_every_corpus(data: str, tokenizer: str) -> No
     build_tokenizer_settings(train_config(f"data={data}", f"tokenizer={tokenizer}").tokenizer)
 
 
-@pytest.mark.parametrize("name", [*GIVEN, *SCHEMAS, "metrics"])
+@pytest.mark.parametrize("name", [*GIVEN, *SCHEMAS, "metrics", "subwords"])
 def test_no_group_ignores_a_key(name: str) -> None:
     with pytest.raises(ValueError, match="nonsense"):
         config = train_config(f"+{name}.nonsense=1", *SIZES)

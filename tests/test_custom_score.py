@@ -75,7 +75,9 @@ def test_by_its_yaml(tmp_path):
 
 @pytest.mark.slow
 def test_by_its_class(tmp_path):
-    config = train(tmp_path, "~score", "+score._target_=my_scores.Distance", "+score.sharpness=2.0")
+    given = ("~score", "+score._target_=my_scores.Distance", "+score.sharpness=2.0")
+    config = train(tmp_path, "--multirun", *given)  # the report at its end looks at the score too
+    assert list(json.loads((tmp_path / "compare" / "compare.json").read_text())["systems"]) == ["run"]
     assert config["score"] == {"_target_": "my_scores.Distance", "sharpness": 2.0}
     assert config["names"]["score"] == "distance"
 

@@ -102,6 +102,7 @@ def damaged(directory: Path) -> Iterator[tuple[Path, str | None]]:
     with zipfile.ZipFile(directory / "good.zip", "w") as archive:
         archive.writestr("x.txt", "x\ty\n")
     yield directory / "good.zip", "y.txt"
+    yield directory / "good.zip", None
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from heed.evaluation.metrics import bleu, bleu_by_length, score_corpus, sentence
 from heed.evaluation.page import load_sentences
 from heed.evaluation.report import write_evaluation
 from heed.seals import read_json
+from heed.text.tokenizer import printable
 
 ATTACK = (
     "| a | <script>alert(1)</script> `x` **b** [l](http://e) ![i](j) $x$ &lt; \\ \x1b[31m \u202e ~~s~~ :dog:"
@@ -536,7 +537,7 @@ def test_escaped_text_is_one_harmless_cell_that_reads_the_same(text):
 
     cell = escape(text)
     assert not re.search(r"[\\`*\[\]<>|~$\n\r]|\b_|_\b|__|:[^ ]", cell)
-    assert html.unescape(cell) == heatmap.printable(text.strip())
+    assert html.unescape(cell) == printable(text.strip())
 
 
 @pytest.mark.parametrize("num_lines", [1, 2, 7])

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.testing import assert_close
 
 from heed import fast
-from heed.model import Bridge, Encoder, Memory, Seq2Seq
+from heed.model import Bridge, Encoder, Memory, Seq2Seq, recurrent
 from heed.model.dropout import Dropout, dropout
 from heed.model.recurrent import Recurrent
 
@@ -335,6 +335,26 @@ def test_locked_dropout_draws_once_for_all_positions_of_a_sentence(wiring, quick
         state = torch.get_rng_state()
         assert torch.equal(model.eval()(src, lengths, tgt)[0], model(src, lengths, tgt)[0])
         assert torch.equal(torch.get_rng_state(), state)
+
+
+@every_wiring
+@pytest.mark.parametrize("quickly", [True, False])
+def test_dropout_between_the_decoders_layers_is_never_locked(wiring, quickly, monkeypatch):
+    drawn = []
+
+    def spy(*args):
+        drawn.append(dropout(*args))
+        return drawn[-1]
+
+    monkeypatch.setattr(recurrent, "dropout", spy)
+    model = make_model(
+        "bahdanau", wiring, (V_SRC, V_TGT), dropout=0.5, locked_dropout=True, decoder_layers=2
+    ).train()
+    with fast.switched(quickly):
+        model(torch.full((3, 5), 7), torch.tensor([5, 5, 5]), torch.full((3, 7), 9))
+    by_position = torch.cat([one.reshape(7 if quickly else 1, -1) for one in drawn]) == 0
+    assert len(by_position) == 7 and 0.2 < by_position.double().mean() < 0.8
+    assert not torch.equal(by_position[0], by_position[1])
 
 
 @every_wiring

@@ -211,13 +211,14 @@ def test_is_naive_beam_and_forced_decoding(score, wiring, cell):
     width=st.integers(1, 6),
     min_length=st.integers(0, 5),
     more=st.integers(0, 7),
+    ratio=st.sampled_from([0.0, 1.5, 1e30, math.inf]),
     offset=st.integers(-3, 5),
     normalization=st.sampled_from(["none", "simple", "gnmt"]),
     lengths=st.lists(st.integers(1, 7), min_size=1, max_size=5),
 )
 @settings(max_examples=40, deadline=None)
 def test_every_hypothesis_ends_in_its_limits(
-    seed, vocabulary, width, min_length, more, offset, normalization, lengths
+    seed, vocabulary, width, min_length, more, ratio, offset, normalization, lengths
 ):
     model, sources = make_model(seed=seed, vocabulary=vocabulary), random_sources(lengths, seed)
     options = SearchSettings(
@@ -226,11 +227,11 @@ def test_every_hypothesis_ends_in_its_limits(
         length_normalization=normalization,
         min_length=min_length,
         max_length=max(1, min_length + more),
-        max_length_ratio=1.5,
+        max_length_ratio=ratio,
         max_length_offset=offset,
     )
     for src, hypotheses in zip(sources, search([model], sources, **vars(options)), strict=True):
-        limit = min(max(int(1.5 * len(src) + offset), min_length, 1), options.max_length)
+        limit = int(min(max(ratio * len(src) + offset, min_length, 1), options.max_length))
         for hypothesis in hypotheses:
             assert hypothesis.ids[-1] == EOS and hypothesis.ids.count(EOS) == 1
             assert min_length <= len(hypothesis.ids) <= limit

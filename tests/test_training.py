@@ -145,6 +145,14 @@ def test_an_interrupted_process_says_so_and_resumes_to_the_same_end(tmp_path: Pa
     assert_same(tmp_path / "whole", tmp_path / "killed")
 
 
+def test_a_run_begun_on_a_cpu_goes_on_elsewhere(tmp_path: Path) -> None:
+    trainer = make(tmp_path, "run")
+    state = trainer._state_dict()
+    assert state["random_cuda"] is None
+    trainer.device = torch.device("cuda")  # of which only the random state is asked here
+    trainer._load_state_dict(state)
+
+
 def test_tensorboard_has_what_is_promised_and_no_step_twice(tmp_path: Path) -> None:
     arguments = [*overrides(tmp_path), f"run={tmp_path / 'run'}", "training.num_samples=2"]
     assert script("train", *arguments, "training.save_every=3").returncode == 0

@@ -148,6 +148,14 @@ class PrepareConfig:
 
 
 @dataclass
+class Subwords:
+    """What `tokenizer=sentencepiece` refers to; with any other tokenizer it has no effect."""
+
+    model_type: str
+    vocab_size: int
+
+
+@dataclass
 class TrainConfig(PrepareConfig):
     """`scripts/train.py`: everything that decides what a run becomes."""
 
@@ -166,6 +174,8 @@ class TrainConfig(PrepareConfig):
         """Checks the values."""
         super().__post_init__()
         require_between("seed", self.seed, 0, 2**31)
+        if missing := [f"metrics.{key}" for key, value in asdict(self.metrics).items() if value is None]:
+            raise ValueError(f"null: give a value for {', '.join(missing)}")
 
 
 @dataclass
@@ -241,8 +251,11 @@ class CompareConfig:
 def train_config(composed: DictConfig, names: dict[str, str]) -> TrainConfig:
     """The composed `configs/train.yaml`, less what only other keys refer to, plus the names of the chosen YAMLs."""
     plain: Any = OmegaConf.to_container(composed, resolve=True)
-    for key in ("run", "subwords", "fast"):
+    typed(Subwords, plain.pop("subwords"), "subwords")
+    for key in ("run", "fast"):
         plain.pop(key, None)
+    if "names" in plain:
+        raise ValueError("configuration key names: heed fills it, it cannot be given")
     return typed(TrainConfig, {**plain, "names": names})
 
 

@@ -20,9 +20,9 @@ def pick_device(name: str) -> torch.device:
         raise ValueError(f"device is {name!r}, but torch finds no GPU here: take device=cpu or device=auto")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(1, device=device).tolist()  # which also the device "meta" cannot
         return device
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(f"device is {name!r}: {str(error).splitlines()[0]}") from None
 
 

@@ -167,6 +167,23 @@ class Run:
             raise ValueError(f"{self.corpus_file} does not name the tokenizers' SHA-256")
         check_digests(self.path, known, [name for name in known if name.startswith("tokenizer")])
 
+    def check_split(self, split: str, pairs: Sequence[tuple[str, str]]) -> None:
+        """`ValueError` where a held-out split is not what was held out from the run's training.
+
+        Where a corpus is drawn or divided by chance, one line more makes another test of what was trained on.
+        """
+        if split == "train":  # of it only the pairs that were kept are known
+            return
+        known = read_json(self.corpus_file)["files"]
+        for side, lines in zip(("src", "tgt"), zip(*pairs, strict=True), strict=True):
+            digest = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+            if known.get(f"{split}.{side}.txt") != digest:
+                raise ValueError(
+                    f"{split} is not what was held out when {self.path} was trained, so that some of it may have been "
+                    "trained on: its data have changed since. Bring them back, or train again; other sentences can be "
+                    "translated (make translate)"
+                )
+
     def refuse_links(self) -> None:
         """`ValueError` where a symbolic link leads out of the run: what is written to a stranger's stays in it."""
         whole = self.path.resolve()

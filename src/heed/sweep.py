@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from heed import fast
@@ -36,8 +37,9 @@ def is_one_of_many() -> bool:
 def train_in_own_process() -> None:
     """The job, by a command of its own: what goes wrong in one stays there, and its memory is its own.
 
-    A run that ends badly has said why, and the next one follows. Ctrl-C and SIGTERM are handed on to the run, once;
-    it saves itself, and the whole ends. (joblib, on Ctrl-C, ends its workers' processes within seconds, saved or not.)
+    A run that ends badly has said why, and the next one follows. Ctrl-C is handed on to the run each time, SIGTERM only
+    if nothing was before (what ends jobs may send both); it saves itself, and the whole ends. (joblib, on Ctrl-C, ends
+    its workers' processes within seconds, saved or not.)
     """
     hydra = HydraConfig.get()
     print(f"# run {int(hydra.job.num) + 1}: {' '.join(overrides())}", flush=True)
@@ -51,7 +53,7 @@ def train_in_own_process() -> None:
     )
 
     def hand_on(number: int, frame: object) -> None:
-        if not stopped:
+        if number == signal.SIGINT or not stopped:
             process.send_signal(number)
         stopped.append(number)
 
@@ -97,6 +99,8 @@ class CompareRuns(Callback):
                 except ValueError as error:
                     notes.append(f"left out, {' '.join(job)}: {error}")
                     continue
+                for group in (trained.data, trained.tokenizer, trained.score, trained.decoder):
+                    get_class(str(group["_target_"]))  # the user's own command names it: a run may, too
                 path = str(composed.run or default_path(names, trained.seed, job))
                 if asked.setdefault(path, relevant(trained)) != relevant(trained):
                     notes.append(

@@ -8,6 +8,7 @@ from heed.config import AlignConfig
 from heed.data.reading import read_aligned
 from heed.files import write
 from heed.loading import as_list, ready
+from heed.run import Run
 from heed.seals import write_json
 
 
@@ -18,7 +19,7 @@ def align(config: AlignConfig) -> dict[int, dict[str, float]]:
     """
     from heed.evaluation.aligner import OFFSETS, align_words, force_decode, measure
     from heed.evaluation.alignment import save_alignments
-    from heed.evaluation.links import all_sure, format_links, read_gold
+    from heed.evaluation.links import all_sure, format_links, read_gold, refuse_outside
 
     models, tokenizers, trained, device, precision = ready(config)
     gold = read_gold(config.gold, config.gold_first, config.gold_reverse) if config.gold else None
@@ -29,11 +30,15 @@ def align(config: AlignConfig) -> dict[int, dict[str, float]]:
         corpus = build_corpus(trained.data)
         name = corpus.resolve(config.split)
         pairs = list(corpus.pairs(name))
+        for path in as_list(config.run):
+            Run(path).check_split(name, pairs)
         if gold is None and (known := corpus.alignments(name)):
             gold = all_sure(known)
     if gold is not None and len(gold) != len(pairs):
         raise ValueError(f"{config.gold}: gold links for {len(gold)} pairs, but there are {len(pairs)}")
     sources, targets = map(list, zip(*pairs, strict=True))
+    if config.gold and gold:
+        refuse_outside(config.gold, gold, pairs)
     forced = force_decode(
         models, tokenizers, sources, targets, device, precision, progress=sys.stderr.isatty()
     )

@@ -1,7 +1,9 @@
 """Comparing runs: what `scripts/compare.py` and the end of a multirun do."""
 
+import html
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -116,13 +118,15 @@ def compare_runs(
     summary = summarise(title, by_name, found, [*notes, *warn(by_name)])
     out = Path(config.out or os.path.join(shared, "compare"))
     write_comparison(out, summary, by_name, references)
-    print((out / "compare.md").read_text(encoding="utf-8"))
+    print(html.unescape((out / "compare.md").read_text(encoding="utf-8")))
     print(f"report: {out / 'compare.md'}\npage:   {out / 'compare.html'}")
     return summary
 
 
 def short(names: dict[str, str]) -> dict[str, str]:
-    """The names without what all begin with, up to a slash or a hyphen."""
+    """The names without what all begin with, up to a slash or a hyphen (but not one of 1e-3)."""
     prefix = os.path.commonprefix(list(names.values()))  # noqa: RUF071  (of characters: that is meant)
-    cut = 1 + max(prefix.rfind("/"), prefix.rfind("-"))
+    ends = [found.end() for found in re.finditer("[/-]", prefix)]
+    exponents = {n for n in ends for one in names.values() if re.match(r"-\d", one[n - 1 :])}
+    cut = max({0, *ends} - exponents)
     return {key: name[cut:] for key, name in names.items()}

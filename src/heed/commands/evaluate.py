@@ -28,9 +28,12 @@ def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
     translator, trained = make_translator(config)
     from heed.evaluation.aligner import OFFSETS, align_words, force_decode, measure, perplexity_of
     from heed.evaluation.links import all_sure
+    from heed.evaluation.metrics import make_bleu
     from heed.evaluation.report import write_evaluation
     from heed.linear import unchanging_weights
 
+    metrics = config.metrics.over(trained.metrics)
+    make_bleu(str(metrics.tokenize), lowercase=False)  # some need what is not here
     config = replace(config, search=asdict(translator.settings))
     if search_name == "trained":
         search_name = trained.names["search"]
@@ -39,6 +42,8 @@ def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
     pairs = list(corpus.pairs(split))
     sources, references = map(list, zip(*pairs, strict=True))
     paths = as_list(config.run)
+    for path in paths:
+        Run(path).check_split(split, pairs)
     ensemble = f"-ensemble{len(paths)}" if len(paths) > 1 else ""
     weights = "" if config.checkpoint == "best" else f"-{config.checkpoint}"
     directory = Path(paths[0]) / "eval" / f"{split}-{search_name}{weights}{ensemble}"
@@ -47,7 +52,13 @@ def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
         translations = translator.translate(sources, progress=sys.stderr.isatty())
     seconds = time.perf_counter() - start
     forced = force_decode(
-        translator.models, translator.tokenizers, sources, references, translator.device, translator.autocast
+        translator.models,
+        translator.tokenizers,
+        sources,
+        references,
+        translator.device,
+        translator.autocast,
+        max_length=translator.settings.max_source_length,
     )
     agreements = None
     if gold := corpus.alignments(split):
@@ -60,7 +71,7 @@ def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
         sources=sources,
         references=references,
         translations=translations,
-        **asdict(config.metrics.over(trained.metrics)),
+        **asdict(metrics),
         seconds=seconds,
         perplexity=perplexity_of(forced),
         agreements=agreements,

@@ -29,7 +29,9 @@ def train(config: TrainConfig, path: str | Path) -> None:
 
     from heed.build import build_model
     from heed.device import pick_device
+    from heed.evaluation.metrics import make_bleu
 
+    make_bleu(str(config.metrics.tokenize), lowercase=False)  # some need what is not here
     pick_device(config.device)
     # Parts that do not fit are told before the corpus is prepared.
     build_model(config, (8, 8), tokenizer.joint)

@@ -23,7 +23,7 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except (EOFError, zlib.error) as error:
         raise ValueError(f"{path}: damaged or cut short ({error}); copy or download it again") from error
-    except (OSError, zipfile.BadZipFile, KeyError) as error:
+    except (OSError, zipfile.BadZipFile, KeyError, RuntimeError) as error:  # the last: it is encrypted
         advice = f"give a readable file (a relative path starts at {Path.cwd()})"
         raise ValueError(f"{path}: cannot be read ({error}); {advice}") from error
 
@@ -31,6 +31,11 @@ def _naming(path: Path) -> Iterator[None]:
 def _open(path: Path, member: str | None) -> AbstractContextManager[Any]:
     if member is not None:
         return zipfile.ZipFile(path).open(member)
+    if path.suffix == ".zip":
+        names = ", ".join(zipfile.ZipFile(path).namelist()[:5])
+        raise ValueError(
+            f"{path}: a .zip holds files ({names}); name one by data.member (of data=tsv), or unpack it"
+        )
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 

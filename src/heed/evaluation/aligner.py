@@ -47,19 +47,28 @@ def force_decode(
     device: torch.device | str = "cpu",
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     batch_tokens: int = 2048,
+    max_length: int = 1024,
     progress: bool = False,
 ) -> list[Forced]:
     """Alignment and probability of each pair's pieces, given the target; of several models the means of both.
 
-    Row t is the attention with which piece t was foretold.
+    Row t is the attention with which piece t was foretold. Pairs with more than `max_length` pieces on a side, EOS
+    counted, are left out like empty ones, with a warning: an alignment has as many numbers as their product.
     """
     encoded = [
         [torch.tensor([*ids, EOS]) for ids in tokenizer.encode_batch(lines)]
         for tokenizer, lines in ((tokenizers.src, sources), (tokenizers.tgt, targets))
     ]
     found = [Forced(np.zeros((0, 0), np.float32), 0.0) for _ in sources]
-    pairs = [i for i in range(len(sources)) if len(encoded[0][i]) > 1 and len(encoded[1][i]) > 1]
+    full = [i for i in range(len(sources)) if len(encoded[0][i]) > 1 and len(encoded[1][i]) > 1]
     longest = [max(len(side[i]) for side in encoded) for i in range(len(sources))]
+    pairs = [i for i in full if longest[i] <= max_length]
+    if len(pairs) < len(full):
+        logger.warning(
+            "%d pairs have more than %d pieces on a side: they have no alignment, and no part in the perplexity",
+            len(full) - len(pairs),
+            max_length,
+        )
     pairs.sort(key=lambda i: -longest[i])
     for model in models:
         model.eval()

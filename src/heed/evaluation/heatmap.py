@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from heed.files import write
+from heed.text.tokenizer import printable
 
 if TYPE_CHECKING:  # half a second that a run without pictures need not wait for
     from matplotlib.figure import Figure
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # half a second that a run without pictures need not wait for
 CELL, LONGEST_SIDE = 0.30, 14.0  # inches: of a cell, and of the longer side of the cells together
 LABEL_LENGTH = 20  # characters
 FONT = "DejaVu Sans"  # comes with matplotlib
-JOINERS = "\u200c\u200d"  # invisible, but part of the spelling in Persian, Hindi, emoji
 SHADES = np.array(["· ", "░░", "▒▒", "▓▓", "██"])
 SHADE_EDGES = (0.05, 0.25, 0.5, 0.75)
 
@@ -129,16 +129,6 @@ def terminal_heatmap(
             lines.append(f"{gap}{_left_to_right(label)} {''.join(weights[first:last])}".rstrip())
         lines.append("")
     return "\n".join(lines[:-1])
-
-
-def printable(text: str) -> str:
-    """The text with what is invisible, commands a terminal or reorders a line as `\\x1b`, `\\u202e`."""
-    return "".join(
-        one
-        if one in JOINERS or unicodedata.category(one) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-        else _escape(one)
-        for one in text
-    ).replace(" ", "␣" if text.isspace() else " ")
 
 
 def _escape(character: str) -> str:

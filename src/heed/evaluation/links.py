@@ -58,6 +58,19 @@ def read_gold(path: str | Path, first: int, reverse: bool = False) -> list[Gold]
     return gold
 
 
+def refuse_outside(path: str | Path, gold: Sequence[Gold], pairs: Sequence[tuple[str, str]]) -> None:
+    """`ValueError` for a link of a word that its sentence, as split at white space, does not have."""
+    for number, (one, (source, target)) in enumerate(zip(gold, pairs, strict=True), 1):
+        words = len(source.split()), len(target.split())
+        for link in sorted(one.possible):
+            if link[0] >= words[0] or link[1] >= words[1]:
+                raise ValueError(
+                    f"{path}, line {number}: words {link[0] + 1} and {link[1] + 1} are linked, but the source has "
+                    f"{words[0]} and the target {words[1]}: do words count from 1 there (gold_first=1), does the "
+                    "target stand first (gold_reverse=true), are the sentences others?"
+                )
+
+
 def all_sure(links: Iterable[Iterable[tuple[int, int]]]) -> list[Gold]:
     """Links of each sentence pair as gold ones of which none is in doubt."""
     return [Gold(set(pair), set(pair)) for pair in links]

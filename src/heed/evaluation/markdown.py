@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from heed.evaluation.heatmap import printable
+from heed.text.tokenizer import printable
 
 MARKUP = re.compile(r"[\\`*{}\[\]<>|~$&]|:(?=\S)|(?<![^\W_])_|_(?![^\W_])")  # but not the _ of `a_b`
 

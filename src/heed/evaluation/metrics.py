@@ -139,12 +139,15 @@ def _corpus_score(metric: Any, hypotheses: Sequence[str], references: Sequence[s
 
 
 def make_bleu(tokenize: str, lowercase: bool, force: bool = False, effective_order: bool = False) -> BLEU:
-    """sacrebleu's BLEU. `ValueError` for a tokenizer that it does not have."""
+    """sacrebleu's BLEU. `ValueError` for a tokenizer that it does not have, or that needs what is not here."""
     if tokenize not in BLEU.TOKENIZERS:
         raise ValueError(
             f"sacrebleu has no tokenizer {tokenize!r}; choose one of {', '.join(BLEU.TOKENIZERS)}"
         )
-    return BLEU(tokenize=tokenize, lowercase=lowercase, force=force, effective_order=effective_order)
+    try:
+        return BLEU(tokenize=tokenize, lowercase=lowercase, force=force, effective_order=effective_order)
+    except (RuntimeError, ImportError, OSError) as error:  # a package, or a model to be downloaded
+        raise ValueError(f"metrics.tokenize={tokenize}: {' '.join(str(error).split())}") from None
 
 
 def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:

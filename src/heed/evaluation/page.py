@@ -23,9 +23,9 @@ from markupsafe import Markup
 
 from heed.evaluation.aligner import SPACE
 from heed.evaluation.alignment import between_words
-from heed.evaluation.heatmap import printable
 from heed.files import write
 from heed.text import EOS, SPECIALS
+from heed.text.tokenizer import printable
 
 HERE = Path(__file__).parent
 END = SPECIALS[EOS]

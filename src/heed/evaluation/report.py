@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from heed.evaluation.alignment import corpus_entropy, save_alignments
-from heed.evaluation.heatmap import alignment_figure, printable, save_png
+from heed.evaluation.heatmap import alignment_figure, save_png
 from heed.evaluation.links import Agreement
 from heed.evaluation.markdown import escape, table
 from heed.evaluation.metrics import METRICS, bleu_by_length, score_corpus, sentence_bleu
 from heed.evaluation.page import Shown, Table, merge_words, save_sentences, write_page
 from heed.files import locked, replacing
 from heed.seals import digests, write_json
+from heed.text.tokenizer import printable
 
 if TYPE_CHECKING:
     from heed.search.translator import Translation

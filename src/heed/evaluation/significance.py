@@ -50,7 +50,8 @@ def differences(
 
     What is resampled and swapped are sentences, each with its translations of all common seeds: more seeds do not
     count as more sentences. No p-value is below the number of pairs over that of `samples` or `trials`; by default
-    those are sacrebleu's, 1,000 and 10,000, or 100 for each pair.
+    those are sacrebleu's, 1,000 and 10,000, or 100 for each pair. Nor is one below 2 / 2^n where n translations differ,
+    the least that a test by exchange can say (sacrebleu's own says less of a few sentences).
     """
     found, p_values = [], []
     pairs = list(combinations(systems, 2))
@@ -93,13 +94,16 @@ def _p_value(
     lowercase: bool,
     seed: int,
 ) -> float:
-    if texts[0] == texts[1]:
+    differ = sum(one != other for one, other in zip(*texts, strict=True))
+    # Of all 2^n ways to swap n translations, two are as extreme as the one at hand: no test may say less.
+    least = min(1.0, 2.0 ** (1 - differ))
+    if least == 1:
         return 1.0
     named: list[tuple[str, Sequence[str]]] = [("first", texts[0]), ("second", texts[1])]
     metrics = {"BLEU": _OverSeeds(tokenize=tokenize, lowercase=lowercase)}
     with sacrebleu_seed(seed):
         test = PairedTest(named, metrics, [references], test_type=kind, n_samples=number)
-        return float(test()[1]["BLEU"][1].p_value)  # type: ignore[union-attr, arg-type]
+        return max(least, float(test()[1]["BLEU"][1].p_value))  # type: ignore[union-attr, arg-type]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

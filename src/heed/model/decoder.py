@@ -10,7 +10,7 @@ from torch.func import functional_call
 from heed import fast
 from heed.linear import Linear, linear
 from heed.model.attention import Attention, Memory
-from heed.model.dropout import Dropout, drawn_from
+from heed.model.dropout import Dropout, locked_by
 from heed.model.recurrent import Recurrent, State
 
 
@@ -23,6 +23,9 @@ class Decoder(nn.Module, ABC):
 
     recurrent: Recurrent
     state_dims: list[int]  # sizes of the state's tensors that the bridge makes
+    loops = (
+        True  # whether a step depends on what the last one attended to; else no loop is there to be compiled
+    )
 
     def __init__(self, attention: Attention, embedding_dim: int, hidden_dim: int, dropout: Dropout) -> None:
         """Args: `attention`, around any score; E; H, the query's size; `dropout` on the readout and between layers.
@@ -53,14 +56,14 @@ class Decoder(nn.Module, ABC):
         self, embedded: Float[Tensor, "B T E"], state: State, memory: Memory
     ) -> tuple[Float[Tensor, "B T R"], Float[Tensor, "B T S"]]:
         """All positions of a known target, from a state of N = 1: readouts and alignments."""
-        if fast.is_compiling():
+        if fast.is_compiling() and self.loops:
             return functional_call(self, cast_weights(self), (embedded, state, memory))
         if fast.enabled:
             return self(embedded, state, memory)
         readouts, alignments = [], []
         seed = int(torch.randint(1 << 62, ())) if self.dropout.locked and self.training else None
         for embedded_t in embedded.split(1, 1):
-            with drawn_from(seed):
+            with locked_by(seed):
                 readout, state, alignment = self.step(embedded_t, state, memory)
             readouts.append(readout)
             alignments.append(alignment)
@@ -104,9 +107,10 @@ class BahdanauDecoder(Decoder):
     def forward(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
         """The loop keeps attention and update; the embedding's gates and the deep output are done at once."""
         gates, W_context = hoist_gates(self.recurrent, embedded)
+        masks = self.recurrent.masks(len(gates), state)
         hiddens, contexts, alignments = [], [], []
-        for gates_t in gates:
-            state, context, alignment = self._advance(gates_t, W_context, state, memory)
+        for gates_t, masks_t in zip(gates, masks, strict=True):
+            state, context, alignment = self._advance(gates_t, W_context, masks_t, state, memory)
             hiddens.append(state[0])
             contexts.append(context)
             alignments.append(alignment)
@@ -115,10 +119,10 @@ class BahdanauDecoder(Decoder):
 
     @fast.compiled
     def _advance(
-        self, gates: Tensor, W_context: Tensor, state: State, memory: Memory
+        self, gates: Tensor, W_context: Tensor, masks: State, state: State, memory: Memory
     ) -> tuple[State, Tensor, Tensor]:
         context, alignment = self.attention(state[0], memory)
-        return self.recurrent.step(gates + linear(context, W_context), state), context, alignment
+        return self.recurrent.step(gates + linear(context, W_context), state, masks), context, alignment
 
     def _readout(self, hidden: Tensor, embedded: Tensor, context: Tensor) -> Tensor:
         deep = self.deep_output(torch.cat([hidden, embedded, context], -1))
@@ -143,7 +147,7 @@ class LuongDecoder(Decoder):
         input_feeding: bool = True,
     ) -> None:
         super().__init__(attention, embedding_dim, hidden_dim, dropout)
-        self.input_feeding = input_feeding
+        self.loops = self.input_feeding = input_feeding
         self._recur(cell, embedding_dim * (2 if input_feeding else 1), num_layers)
         self.W_c = Linear(attention.score.key_dim + hidden_dim, embedding_dim, bias=False)
 
@@ -174,19 +178,29 @@ class LuongDecoder(Decoder):
             return self.dropout(self._attended(context, hiddens), 1), alignment
         gates, W_fed = hoist_gates(self.recurrent, embedded)
         recurrent, attended = state[:-1], state[-1]
-        masks = self.dropout(torch.ones_like(embedded), 1).unsqueeze(2).unbind(1)
+        masks = self.recurrent.masks(len(gates), recurrent)
+        readout_masks = self.dropout(torch.ones_like(embedded), 1).unsqueeze(2).unbind(1)
         readouts, alignments = [], []
-        for gates_t, mask in zip(gates, masks, strict=True):
-            recurrent, attended, alignment = self._advance(gates_t, W_fed, mask, recurrent, attended, memory)
+        for gates_t, masks_t, mask in zip(gates, masks, readout_masks, strict=True):
+            recurrent, attended, alignment = self._advance(
+                gates_t, W_fed, masks_t, mask, recurrent, attended, memory
+            )
             readouts.append(attended)
             alignments.append(alignment)
         return torch.cat(readouts, 1), torch.cat(alignments, 1)
 
     @fast.compiled
     def _advance(
-        self, gates: Tensor, W_fed: Tensor, mask: Tensor, recurrent: State, attended: Tensor, memory: Memory
+        self,
+        gates: Tensor,
+        W_fed: Tensor,
+        masks: State,
+        mask: Tensor,
+        recurrent: State,
+        attended: Tensor,
+        memory: Memory,
     ) -> tuple[State, Tensor, Tensor]:
-        recurrent = self.recurrent.step(gates + linear(attended, W_fed), recurrent)
+        recurrent = self.recurrent.step(gates + linear(attended, W_fed), recurrent, masks)
         context, alignment = self.attention(recurrent[0], memory)
         return recurrent, self._attended(context, recurrent[0]) * mask, alignment
 

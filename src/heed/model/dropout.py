@@ -16,8 +16,6 @@ def dropout(x: Float[Tensor, "*shape"], p: float, training: bool) -> Float[Tenso
     """
     if not training or p == 0:
         return x
-    if torch.compiler.is_compiling():  # which draws them in the kernel that uses them
-        return nn.functional.dropout(x, p)
     drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(1 << 63), None)
     drawn = drawn.view(torch.int16)[: x.numel()].view(x.shape)
     return x * (drawn >= round(p * (1 << 16)) - (1 << 15)).to(x.dtype).mul_(1 / (1 - p))
@@ -38,15 +36,21 @@ class Dropout(nn.Module):
         """Acts in training mode only. `positions`: their axis."""
         if not self.locked or not self.training:
             return dropout(x, self.p, self.training)
-        return x * dropout(torch.ones_like(x.narrow(positions, 0, 1)), self.p, self.training)
+        with torch.random.fork_rng(enabled=_seed is not None):
+            if _seed is not None:
+                torch.manual_seed(_seed)
+            return x * dropout(torch.ones_like(x.narrow(positions, 0, 1)), self.p, self.training)
+
+
+_seed: int | None = None
 
 
 @contextmanager
-def drawn_from(seed: int | None) -> Iterator[None]:
-    """Within it, random numbers are those of the seed, if there is one; behind it they go on as before."""
-    if seed is None:
+def locked_by(seed: int | None) -> Iterator[None]:
+    """Within it, what is locked draws from this seed, if there is one: for positions that come one by one."""
+    global _seed
+    before, _seed = _seed, seed
+    try:
         yield
-        return
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
+    finally:
+        _seed = before

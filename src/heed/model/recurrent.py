@@ -40,13 +40,28 @@ class Recurrent(nn.Module):
         """
         return linear(inputs, self.rnn.weight_ih_l0, self.rnn.bias_ih_l0)
 
-    def step(self, gates: Float[Tensor, "B N G"], state: State) -> State:
-        """One step of all layers from `input_gates` and the state before; `state[0]` of the answer is the output."""
+    def masks(self, positions: int, state: State) -> list[tuple[Float[Tensor, "B N H"], ...]]:
+        """Dropout of so many steps: for each, a factor of each layer's output but the last one's; none out of training.
+
+        Made before a loop, so that its compiled body draws nothing: the draws are the same, compiled or not.
+        """
+        layers = self.rnn.num_layers - 1
+        if not (layers and self.rnn.dropout and self.training):
+            return [()] * positions
+        ones = torch.ones_like(state[0]).expand(positions, layers, *state[0].shape)
+        return [steps.unbind() for steps in dropout(ones, self.rnn.dropout, True).unbind()]
+
+    def step(self, gates: Float[Tensor, "B N G"], state: State, masks: State | None = None) -> State:
+        """One step of all layers from `input_gates` and the state before; `state[0]` of the answer is the output.
+
+        `masks`: its dropout, by default drawn here.
+        """
+        masks = self.masks(1, state)[0] if masks is None else masks
         rnn, is_lstm = self.rnn, isinstance(self.rnn, nn.LSTM)
         new: list[tuple[Tensor, ...]] = []
         for layer, before in enumerate(self._layers(state)):
             if layer:
-                below = dropout(new[-1][0], rnn.dropout, self.training)
+                below = new[-1][0] * masks[layer - 1] if masks else new[-1][0]
                 gates = linear(below, getattr(rnn, f"weight_ih_l{layer}"), getattr(rnn, f"bias_ih_l{layer}"))
             hidden_gates = linear(
                 before[0], getattr(rnn, f"weight_hh_l{layer}"), getattr(rnn, f"bias_hh_l{layer}")

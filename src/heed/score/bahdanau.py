@@ -23,6 +23,8 @@ class Bahdanau(Score):
     def __init__(self, query_dim: int, key_dim: int, dim: int | None = None) -> None:
         super().__init__(query_dim, key_dim)
         dim = query_dim if dim is None else dim
+        if dim < 1:
+            raise ValueError(f"score.dim is {dim}: it must be at least 1, or null for the query's size")
         self.W_a = Linear(query_dim, dim, bias=False)
         self.U_a = Linear(key_dim, dim, bias=False)
         self.v_a = nn.Parameter(torch.empty(dim).uniform_(-(dim**-0.5), dim**-0.5))

@@ -44,8 +44,8 @@ class SearchSettings:
 
     def limits(self, src_lengths: Any) -> Any:
         """The greatest length a translation of each source may have, an integer tensor of shape "B" as its argument."""
-        limits = (src_lengths * self.max_length_ratio + self.max_length_offset).long()
-        return limits.clamp(max(self.min_length, 1), self.max_length)
+        limits = src_lengths * self.max_length_ratio + self.max_length_offset
+        return limits.clamp(max(self.min_length, 1), self.max_length).long()
 
     def penalty(self, length: Any) -> Any:
         """What a log-probability is divided by, for a length or an array of lengths.

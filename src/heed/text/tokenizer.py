@@ -1,5 +1,6 @@
 """What every tokenizer is: text to ids and back."""
 
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
 """How a heat map labels them. As text they mean nothing: a line that holds `</s>` holds four characters."""
 UNKNOWN = "\ufffd"
 """What the id UNK decodes to: Unicode's mark for a lost character."""
+HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # Unicode's categories of what has no shape
+JOINERS = "\u200c\u200d"  # invisible, but part of the spelling in Persian, Hindi, emoji
 
 
 class Tokenizer(ABC):
@@ -63,9 +66,13 @@ class TokenizerSettings(ABC):
         """Reads what `train` wrote. Executes nothing that the file says."""
 
 
-def printable(label: str) -> str:
-    """The label with characters that have no shape (control, format, private use) written as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in label)
+def printable(text: str) -> str:
+    """The text with what is invisible, commands a terminal or reorders a line as `\\x1b`, `\\u202e`, a blank as `␣`."""
+    shown = "".join(
+        c if c in JOINERS or unicodedata.category(c) not in HIDDEN else c.encode("unicode_escape").decode()
+        for c in text
+    )
+    return "␣" * len(shown) if shown.isspace() else shown
 
 
 def read_model(path: Path, kind: str) -> dict[str, Any]:

@@ -267,7 +267,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         torch.set_rng_state(state["random"])
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and state["random_cuda"] is not None:  # None: it was on a CPU until now
             torch.cuda.set_rng_state(state["random_cuda"], self.device)
 
 

@@ -9,6 +9,7 @@ import torch
 from heed.data.batches import Batches
 from heed.evaluation.alignment import diagnostics, looks, normalized_entropy
 from heed.evaluation.metrics import bleu, perplexity
+from heed.linear import unchanging_weights
 from heed.model import Seq2Seq
 from heed.search.beam import SearchSettings
 from heed.search.translator import Translation, Translator
@@ -44,7 +45,8 @@ class Validator:
         teacher_forced = self._teacher_forced(model)
         nll = teacher_forced["loss"]
         translator = Translator([model], self.tokenizers, SearchSettings(width=1), self.device, self.autocast)
-        translations = [best[0] for best in translator.translate(self.sources)]
+        with unchanging_weights():
+            translations = [best[0] for best in translator.translate(self.sources)]
         hypotheses = [translation.text for translation in translations]
         metrics = {f"val/{name}": value for name, value in teacher_forced.items()} | {
             "val/perplexity": perplexity(nll),
