@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import heed.data
-from heed.data import Corpus, Files, Multi30k, Tsv
+from heed.data import Files, Multi30k, Tsv
 from heed.data.download import ATTEMPTS, CHUNK, download
 from heed.data.multi30k import TOKENISED
 from heed.data.prepare import prepare
@@ -512,33 +512,34 @@ def test_prepare_drops_from_training_alone_and_counts(
         tmp_path / "raw",
         train_de="ab\u2028c\n\nabcdef\nabc\n \nabcde\n\u200b\n",
         train_en="abcde\nb\nabc\nabcdef\nc\na\nzero\n",
-        test_de="abcdefghi\n\n a\rb\u2028\n",
-        test_en="\nx\ny\n",
+        val_de="abcdefghi\n\n a\rb\u2028\n",
+        val_en="\nx\ny\n",
     )
     prepared = prepare(corpus, LetterSettings(), tmp_path / "prepared", max_length=5)
     assert prepared.stats["train"] == {"pairs": 7, "empty": 3, "long": 2, "kept": 2}
-    assert prepared.stats["test"] == {"pairs": 3, "empty": 0, "long": 0, "kept": 3}
+    assert prepared.stats["val"] == {"pairs": 3, "empty": 0, "long": 0, "kept": 3}
+    assert prepared.stats["test"] == {"pairs": 2, "empty": 0, "long": 0, "kept": 2}
     assert "dropped 3 empty and 2 longer than 5 pieces, of 7 pairs" in caplog.text
-    train, test = prepared.pairs("train"), prepared.pairs("test")
-    assert (len(train), len(test), len(prepared.pairs("val"))) == (2, 3, 1)
+    train, val = prepared.pairs("train"), prepared.pairs("val")
+    assert (len(train), len(val)) == (2, 3)
     assert train.src.rows(np.array([0, 1]), 0)[0].tolist() == [
         [*Letters().encode("abc"), 0, 0],
         Letters().encode("abcde"),
     ]
     assert train.tgt.lengths.tolist() == [5, 1]
-    assert test.src.lengths.tolist() == [9, 0, 2] and test.tgt.lengths.tolist() == [0, 1, 1]
-    assert [list(side) for side in prepared.text("test")] == [
+    assert val.src.lengths.tolist() == [9, 0, 2] and val.tgt.lengths.tolist() == [0, 1, 1]
+    assert [list(side) for side in prepared.text("val")] == [
         ["abcdefghi", "", " a\rb\u2028"],
         ["", "x", "y"],
     ]
     assert [list(side) for side in prepared.text("train")] == [["ab\u2028c", "abcde"], ["abcde", "a"]]
-    assert prepared.text("test")[0][-1] == " a\rb\u2028" and prepared.text("test")[1][1:] == ["x", "y"]
+    assert prepared.text("val")[0][-1] == " a\rb\u2028" and prepared.text("val")[1][1:] == ["x", "y"]
     with pytest.raises(IndexError):
-        prepared.text("test")[0][3]
-    assert prepared.splits == ("train", "val", "test") and prepared.alignments("test") is None
+        prepared.text("val")[0][3]
+    assert prepared.splits == ("train", "val", "test")
     assert prepared.directory.name.startswith("files-de-en-") and prepared.tokenizers.joint
     with pytest.raises(ValueError, match="no split 'tset'; there are train, val, test"):
-        prepared.pairs("tset")
+        prepared.text("tset")
 
 
 def test_prepare_again_builds_nothing_and_changes_make_it_anew(
@@ -594,37 +595,13 @@ def test_bad_text_is_found_before_any_work_and_leaves_nothing(tmp_path: Path) ->
         prepare(small(tmp_path / "raw"), LetterSettings(), root, 0)
 
 
-@dataclass
-class Aligned(Corpus):
-    """Three pairs a split, with gold alignments; the middle sentence has none."""
-
-    def splits(self) -> tuple[str, ...]:
-        return ("train", "val", "test")
-
-    def pairs(self, split: str) -> Iterator[tuple[str, str]]:
-        return iter([("ein Haus", "a house"), ("ja", "yes"), ("zum Haus", "to the house")])
-
-    def fingerprint(self) -> dict[str, Any]:
-        return {"version": 1}
-
-    def alignments(self, split: str) -> list[list[tuple[int, int]]] | None:
-        return [[(0, 0), (1, 1)], [], [(0, 0), (0, 1), (1, 2)]]
-
-
-def test_gold_alignments_are_kept(tmp_path: Path) -> None:
-    corpus = Aligned("de", "en")
-    prepared = prepare(corpus, LetterSettings(), tmp_path, 9)
-    assert prepared.alignments("test") == corpus.alignments("test")
-    assert prepared.alignments("train") is None
-    assert (prepared.directory / "val.align").read_text() == "0-0 1-1\n\n0-0 0-1 1-2\n"
-
-
 def test_of_two_that_prepare_one_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    expected = prepare(Aligned("de", "en"), LetterSettings(), tmp_path / "alone", 9).directory
+    corpus = small(tmp_path / "raw")
+    expected = prepare(corpus, LetterSettings(), tmp_path / "alone", 9).directory
     made = tmp_path / "data" / expected.name
     others = ThreadPoolExecutor()
     with locked(tmp_path / "data" / ".lock"):
-        waiting = others.submit(prepare, Aligned("de", "en"), LetterSettings(), tmp_path / "data", 9)
+        waiting = others.submit(prepare, corpus, LetterSettings(), tmp_path / "data", 9)
         with pytest.raises(TimeoutError):
             waiting.result(timeout=0.3)
         assert f"waiting for process {os.getpid()}" in caplog.text

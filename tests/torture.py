@@ -30,7 +30,7 @@ from heed.build import load_run
 from heed.commands.evaluate import about, earlier
 from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import CompareConfig, EvaluateConfig, MetricSettings, TrainConfig
-from heed.data.prepare import Prepared
+from heed.data.prepare import ENCODED, Prepared
 from heed.run import Run
 from heed.seals import check_digests, check_seal, read_json
 from heed.training.checkpoint import load_state, states
@@ -327,9 +327,9 @@ def prepared(settings: TrainConfig, directory: Path) -> dict[str, Any]:
     one = Prepared(directory, build_tokenizer_settings(settings.tokenizer))
     found: dict[str, Any] = {"stats": one.stats}
     for split in one.splits:
-        pairs = one.pairs(split)
-        found[split] = [pairs.src.ids.tolist(), pairs.tgt.ids.tolist(), pairs.src.offsets.tolist()]
-        found[split] += [one.alignments(split)] if split != "train" else []
+        if split in ENCODED:
+            pairs = one.pairs(split)
+            found[split] = [pairs.src.ids.tolist(), pairs.tgt.ids.tolist(), pairs.src.offsets.tolist()]
         found[f"{split} text"] = [list(side) for side in one.text(split)]
     return found
 

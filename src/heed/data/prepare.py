@@ -22,8 +22,9 @@ from heed.seals import check_digests, digests, read_json, write_json
 from heed.text.pair import Tokenizers, load_pair, train_pair
 from heed.text.tokenizer import TokenizerSettings
 
-RECIPE = 5  # to be raised when the same inputs give other files
+RECIPE = 6  # to be raised when the same inputs give other files
 SIDES = ("src", "tgt")
+ENCODED = ("train", "val")
 CHUNK = 8192  # pairs held in memory at a time
 log = logging.getLogger(__name__)
 
@@ -46,8 +47,8 @@ class Prepared:
         return tuple(self.stats)
 
     def pairs(self, split: str) -> EncodedPairs:
-        """The encoded split: the kept pairs of `train`, all pairs of another."""
-        self._check(split)
+        """The encoded split: the kept pairs of `train`, all of `val`; a test split is evaluated from its text."""
+        assert split in ENCODED, split
         self._check_files(*(f"{split}.{side}.{kind}" for side in SIDES for kind in ("ids", "offsets")))
         sizes = (len(self.tokenizers.src), len(self.tokenizers.tgt))
         stores = (
@@ -61,17 +62,6 @@ class Prepared:
         src, tgt = (f"{split}.{side}.txt" for side in SIDES)
         self._check_files(src, tgt)
         return Lines(self.directory / src), Lines(self.directory / tgt)
-
-    def alignments(self, split: str) -> list[list[tuple[int, int]]] | None:
-        """Gold (source word, target word) links, from 0, of each held-out sentence; None if not known."""
-        self._check(split)
-        name = f"{split}.align"
-        if name not in self._digests:
-            return None
-        self._check_files(name)
-        lines = (self.directory / name).read_text(encoding="utf-8").split("\n")[:-1]
-        links = ((link.split("-") for link in line.split()) for line in lines)
-        return [[(int(i), int(j)) for i, j in line] for line in links]
 
     def _check(self, split: str) -> None:
         if split not in self.splits:
@@ -140,8 +130,11 @@ def _build(
     stats = {split: _write_text(corpus, split, directory) for split in corpus.splits()}
     tokenizers = train_pair(settings, lambda: _read_text(directory, "train"), directory)
     for split in stats:
-        limit = max_length if split == "train" else None
-        _encode(split, tokenizers, limit, stats[split], directory)
+        if split in ENCODED:
+            limit = max_length if split == "train" else None
+            _encode(split, tokenizers, limit, stats[split], directory)
+        else:
+            stats[split]["kept"] = stats[split]["pairs"]
     train = stats["train"]
     dropped = f"{train['empty']} empty and {train['long']} longer than {max_length} pieces"
     if train["kept"] == 0:
@@ -170,11 +163,6 @@ def _write_text(corpus: Corpus, split: str, directory: Path) -> dict[str, int]:
                 tgt_file.write(tgt + "\n")
     if stats["pairs"] == stats["empty"]:
         raise ValueError(f"{split} of {_class(corpus)}: {stats['pairs']} pairs, none with text on both sides")
-    gold = None if split == "train" else corpus.alignments(split)
-    if gold is not None:
-        assert len(gold) == stats["pairs"]
-        lines = "".join(" ".join(f"{i}-{j}" for i, j in links) + "\n" for links in gold)
-        (directory / f"{split}.align").write_text(lines, encoding="utf-8")
     return stats
 
 
