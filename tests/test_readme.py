@@ -45,6 +45,11 @@ MAKES = (
 )
 
 
+def readers() -> dict[str, str]:
+    """The environment without the variables that the make that runs the tests hands down."""
+    return {name: value for name, value in os.environ.items() if name not in MAKES}
+
+
 def commands(page: Path) -> list[str]:
     """Lines of the page's `sh` blocks, and indented ones of `make`, joined at a backslash, without comments."""
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
@@ -72,8 +77,9 @@ def test_command_exists_and_its_configuration_composes(page: str, command: str, 
             words.pop(0)  # environment
         if words and words[0] == "make":
             dry = subprocess.run(
-                ["make", "-n", "-o", ".venv/installed", *words[1:]], cwd=ROOT, capture_output=True, text=True
-            )
+                ["make", "-n", "-o", ".venv/installed", *words[1:]], cwd=ROOT, env=readers(), capture_output=True,
+                text=True,
+            )  # fmt: skip
             assert dry.returncode == 0, dry.stderr
             lines = [line for line in dry.stdout.split("\n") if "scripts/" in line and "find " not in line]
         else:
@@ -120,9 +126,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
         if any(part in command for part in left_out):
             continue
         command = command.replace("make ", "make -o .venv/installed ", 1)
-        # The make that runs the tests hands its variables down; a reader's shell has none.
-        environment = {name: value for name, value in os.environ.items() if name not in MAKES}
-        environment["PYTHONPATH"] = str(tmp_path / "src")
+        environment = readers() | {"PYTHONPATH": str(tmp_path / "src")}
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=900,
             env=environment,

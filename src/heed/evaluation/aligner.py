@@ -65,7 +65,8 @@ def force_decode(
     pairs = [i for i in full if longest[i] <= max_length]
     if len(pairs) < len(full):
         logger.warning(
-            "%d pairs have more than %d pieces on a side: they have no alignment, and no part in the perplexity",
+            "%d pairs have more than %d pieces on a side, the end symbol counted: they have no alignment, and no part "
+            "in the perplexity",
             len(full) - len(pairs),
             max_length,
         )

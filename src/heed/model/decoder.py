@@ -23,9 +23,8 @@ class Decoder(nn.Module, ABC):
 
     recurrent: Recurrent
     state_dims: list[int]  # sizes of the state's tensors that the bridge makes
-    loops = (
-        True  # whether a step depends on what the last one attended to; else no loop is there to be compiled
-    )
+    # Whether a step depends on what the last one attended to; else no loop is there to be compiled.
+    loops = True
 
     def __init__(self, attention: Attention, embedding_dim: int, hidden_dim: int, dropout: Dropout) -> None:
         """Args: `attention`, around any score; E; H, the query's size; `dropout` on the readout and between layers.

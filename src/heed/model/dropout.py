@@ -21,6 +21,9 @@ def dropout(x: Float[Tensor, "*shape"], p: float, training: bool) -> Float[Tenso
     return x * (drawn >= round(p * (1 << 16)) - (1 << 15)).to(x.dtype).mul_(1 / (1 - p))
 
 
+_seed: int | None = None
+
+
 class Dropout(nn.Module):
     """`dropout` as a module, of one position or, `locked`, of all positions of a sentence alike.
 
@@ -40,9 +43,6 @@ class Dropout(nn.Module):
             if _seed is not None:
                 torch.manual_seed(_seed)
             return x * dropout(torch.ones_like(x.narrow(positions, 0, 1)), self.p, self.training)
-
-
-_seed: int | None = None
 
 
 @contextmanager
