@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import heed.text
 from heed.text import BOS, EOS, PAD, UNK, UNKNOWN, Char, SentencePiece, Word, load_pair, train_pair
 from heed.text.sentencepiece import _count_words, _rows, _trim
+from heed.text.tokenizer import printable
 
 DATA = Path(__file__).parents[2] / "shared/data/multi30k/raw"
 LINES = [
@@ -503,3 +504,10 @@ def test_multi30k_round_trips(tmp_path):
     encoded = trained.src.encode_batch(lines)
     assert [trained.src.decode(ids) for ids in encoded] == lines
     assert sum(map(len, encoded)) < 1.35 * sum(len(line.split()) for line in lines)  # pieces per word
+
+
+def test_a_label_shows_what_is_spelt_and_escapes_what_is_hidden():
+    spelt = "می\u200cخواهم\xa0!"
+    assert printable(spelt) == spelt
+    assert printable("\u202ea\x1b\n") == "\\u202ea\\x1b\\n"
+    assert (printable("  "), printable("")) == ("␣␣", "")
