@@ -64,6 +64,15 @@ def test_any_function_is_a_score():
     assert_close(weights[1, 2], expected)
 
 
+@pytest.mark.parametrize("n", [1, 5])
+def test_compiled_attention_is_the_same_for_any_number_of_queries(n, monkeypatch):
+    query, keys, values = torch.randn(3, n, 7), torch.randn(3, 5, 7), torch.randn(3, 5, 5)
+    expected = attend(query, keys, values, lambda q, k: q @ k.mT)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    for found, right in zip(attend(query, keys, values, lambda q, k: q @ k.mT), expected, strict=True):
+        assert_close(found, right)
+
+
 @every_score
 def test_attend_with_a_score_and_softmax_is_attention(name):
     score = make_score(name, D, D).double()

@@ -12,6 +12,7 @@ from heed.build import build_trainer, load_run
 from heed.component import component
 from heed.run import Run
 from heed.score import Score
+from heed.training.checkpoint import save_state
 
 
 class Plain(Score):
@@ -76,3 +77,18 @@ def test_pretrained_vectors_start_their_words_and_no_others(tmp_path: Path) -> N
             assert embedding.weight[index].tolist() == vector
     (other,) = tokenizer.encode("raus")
     assert torch.equal(models[0].src_embedding.weight[other], models[1].src_embedding.weight[other])
+
+
+def test_a_run_that_has_begun_needs_no_pretrained_vectors_any_more(tmp_path: Path) -> None:
+    from heed.commands.prepare import prepare
+
+    write_corpus(tmp_path / "corpus")
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("ene 1 2 3 4 5 6\n", encoding="utf-8")
+    settings = config(tmp_path, f"tokenizer.vectors={vectors}")
+    prepared, run = prepare(settings), Run(tmp_path / "run")
+    trainer = build_trainer(settings, prepared, run)
+    save_state(run.checkpoints, trainer._state_dict())
+    vectors.unlink()
+    resumed = build_trainer(settings, prepared, run)
+    assert torch.equal(resumed.model.tgt_embedding.weight, trainer.model.tgt_embedding.weight)

@@ -22,7 +22,14 @@ from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import TrainConfig, train_config
 from heed.data.prepare import prepare
 from heed.run import Run
-from heed.training.checkpoint import load_state, load_weights, read_weights, save_state, save_weights
+from heed.training.checkpoint import (
+    load_state,
+    load_weights,
+    read_weights,
+    save_state,
+    save_weights,
+    weight_files,
+)
 from heed.training.loss import cross_entropy
 from heed.training.monitor import LAYOUT
 from heed.training.optimization import Schedule
@@ -474,10 +481,12 @@ def test_damaged_state_falls_back_to_the_one_before(tmp_path: Path, caplog) -> N
     for number in (1, 2):
         save_state(tmp_path, {"number": number, "weights": torch.ones(1000)})
     last = tmp_path / "last.safetensors"
+    assert weight_files(tmp_path, "last") == [last]
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
     state = load_state(tmp_path)
     assert state is not None and state["number"] == 1
     assert f"{last} is damaged" in caplog.text
+    assert weight_files(tmp_path, "last") == [tmp_path / "previous.safetensors"]  # what an evaluation names
     (tmp_path / "previous.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match=r"none of .*last.safetensors.*previous.safetensors"):
         load_state(tmp_path)

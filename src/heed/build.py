@@ -20,7 +20,7 @@ from heed.model import Attention, Bridge, Decoder, Encoder, Seq2Seq
 from heed.model.dropout import Dropout
 from heed.run import Run
 from heed.score import Score
-from heed.text import TokenizerSettings, Word
+from heed.text import TokenizerSettings
 from heed.text.pair import Tokenizers, load_pair
 from heed.training.checkpoint import check_shapes, load_weights, read_weights, states
 from heed.training.trainer import Trainer
@@ -106,8 +106,6 @@ def _embedding(num: int, dim: int) -> nn.Embedding:
 @torch.no_grad()
 def load_vectors(model: Seq2Seq, settings: TokenizerSettings, tokenizers: Tokenizers) -> None:
     """Overwrites the embeddings of the words for which `tokenizer.vectors` names pretrained ones."""
-    if not isinstance(settings, Word):
-        return
     for embedding, tokenizer in zip((model.src_embedding, model.tgt_embedding), tokenizers, strict=True):
         found = settings.pretrained(tokenizer, embedding.embedding_dim)
         if found is not None:
@@ -121,7 +119,6 @@ def build_trainer(config: TrainConfig, prepared: Prepared, run: Run) -> Trainer:
     precision = autocast(config.training.precision, device)
     tokenizers, budget = prepared.tokenizers, config.training.batch_tokens
     model = build_model(config, (len(tokenizers.src), len(tokenizers.tgt)), tokenizers.joint)
-    load_vectors(model, build_tokenizer_settings(config.tokenizer), tokenizers)
     validator = Validator(
         Batches(prepared.pairs("val"), 4 * budget, config.seed, shuffle=False),
         prepared.text("val"),
@@ -135,6 +132,7 @@ def build_trainer(config: TrainConfig, prepared: Prepared, run: Run) -> Trainer:
     sampling = None if alpha is None else Sampling(tokenizers, prepared.text("train"), alpha)
     batches = Batches(prepared.pairs("train"), budget, config.seed, sampling=sampling)
     if not states(run.checkpoints):
+        load_vectors(model, build_tokenizer_settings(config.tokenizer), tokenizers)
         run.record(
             finished=False, **facts(model, batches, (prepared.directory / "prepare.json").read_bytes())
         )

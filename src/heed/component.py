@@ -1,4 +1,4 @@
-"""Part of a configuration to object: the only place that resolves a `_target_`. Imports no torch by itself."""
+"""Part of a configuration to object: the place where a `_target_` becomes an object. Imports no torch by itself."""
 
 import inspect
 import sys

@@ -41,7 +41,7 @@ def compiling(on: bool) -> Iterator[None]:
         _compiling = before
 
 
-def is_compiling() -> bool:
+def compiles_loops() -> bool:
     """Whether what is marked as `compiled` is, here."""
     return enabled and _compiling
 
@@ -70,6 +70,6 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        return kernels()(*args, **kwargs) if is_compiling() else function(*args, **kwargs)
+        return kernels()(*args, **kwargs) if compiles_loops() else function(*args, **kwargs)
 
     return call

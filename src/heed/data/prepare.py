@@ -1,4 +1,4 @@
-"""From a corpus to a directory of tokenizer, encoded splits and held-out text, made once and found again."""
+"""From a corpus to a directory of tokenizer, encoded training and validation, and all text, made once."""
 
 import hashlib
 import json
@@ -150,7 +150,7 @@ def _build(
 
 
 def _write_text(corpus: Corpus, split: str, directory: Path) -> dict[str, int]:
-    """Writes `<split>.src.txt` and `.tgt.txt`, without the empty pairs of train, and the gold alignment."""
+    """Writes `<split>.src.txt` and `.tgt.txt`, without the empty pairs of train."""
     stats = {"pairs": 0, "empty": 0, "long": 0}
     with _writing_text(directory, split) as (src_file, tgt_file):
         for src, tgt in tqdm(corpus.pairs(split), desc=f"reading {split}", unit=" pairs", disable=None):

@@ -55,7 +55,7 @@ class Decoder(nn.Module, ABC):
         self, embedded: Float[Tensor, "B T E"], state: State, memory: Memory
     ) -> tuple[Float[Tensor, "B T R"], Float[Tensor, "B T S"]]:
         """All positions of a known target, from a state of N = 1: readouts and alignments."""
-        if fast.is_compiling() and self.loops:
+        if fast.compiles_loops() and self.loops:
             return functional_call(self, cast_weights(self), (embedded, state, memory))
         if fast.enabled:
             return self(embedded, state, memory)

@@ -5,9 +5,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from heed.seals import read_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 """Ids of the four special symbols, the same in every vocabulary."""
@@ -64,6 +67,10 @@ class TokenizerSettings(ABC):
     @abstractmethod
     def load(self, path: Path) -> Tokenizer:
         """Reads what `train` wrote. Executes nothing that the file says."""
+
+    def pretrained(self, tokenizer: Tokenizer, dim: int) -> "tuple[Tensor, Tensor] | None":
+        """Ids of the N symbols whose embeddings of size `dim` are given, "N", and these, "N E"; None without any."""
+        return None
 
 
 def printable(text: str) -> str:

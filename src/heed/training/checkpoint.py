@@ -45,25 +45,29 @@ def settle(directory: Path) -> None:
         os.replace(fresh, last)
 
 
-def load_state(directory: Path) -> dict[str, Any] | None:
+def newest(directory: Path) -> Path | None:
     """The newest whole training state, or None where there is none yet. A damaged one is named and passed over.
 
-    `ValueError` where there are states and none can be read.
+    `ValueError` where there are states and none is whole.
     """
     found = states(directory)
     for path in found:
         try:
             check_seal(path)
+            return path
         except ValueError as error:
             log.warning("%s; it is passed over", error)
-            continue
-        state: dict[str, Any] = _load(path)[1]
-        return state
     if found:
         raise ValueError(
             f"none of {', '.join(map(str, found))} can be read: remove them to train from the start"
         )
     return None
+
+
+def load_state(directory: Path) -> dict[str, Any] | None:
+    """What the newest whole training state holds, or None where there is none yet; `ValueError` as in `newest`."""
+    path = newest(directory)
+    return None if path is None else _load(path)[1]
 
 
 def save_weights(directory: Path, name: str, model: nn.Module, keep: int = 0) -> None:
@@ -100,12 +104,13 @@ def check_shapes(model: nn.Module, saved: Tensors, path: Path) -> None:
 
 
 def weight_files(directory: Path, name: str) -> list[Path]:
-    """The files that a checkpoint of this name is read from."""
-    return (
-        sorted(directory.glob("step-*.safetensors"))
-        if name == "average"
-        else [directory / f"{name}.safetensors"]
-    )
+    """The files that a checkpoint of this name is read from; none where there is no state, or none to average."""
+    if name == "average":
+        return sorted(directory.glob("step-*.safetensors"))
+    if name == "last":
+        path = newest(directory)
+        return [] if path is None else [path]
+    return [directory / f"{name}.safetensors"]
 
 
 def read_weights(directory: Path, name: str) -> tuple[Tensors, Path]:
@@ -114,17 +119,17 @@ def read_weights(directory: Path, name: str) -> tuple[Tensors, Path]:
     `average` is the mean of all that are kept (Vaswani et al. 2017, §6.1); its file is the last of them. `ValueError`
     where there is no such checkpoint, listing what there is, or where it is damaged.
     """
+    files = weight_files(directory, name)
     if name == "last":
-        state = load_state(directory)
-        if state is None:
+        if not files:
             raise ValueError(f"{directory} holds no checkpoint yet")
+        state = _load(files[0])[1]
         averaged = state["average"]  # of an AveragedModel, whose names begin with "module."
         weights = (
             {k[7:]: v for k, v in averaged.items() if k.startswith("module.")} if averaged else state["model"]
         )
         names = {id(tensor): name for name, tensor in reversed(weights.items())}  # the first one's, if shared
-        return {name: weights[name] for name in reversed(names.values())}, directory / "last.safetensors"
-    files = weight_files(directory, name)
+        return {name: weights[name] for name in reversed(names.values())}, files[0]
     if not files:
         raise ValueError(
             f"{directory} holds no kept checkpoints to average: train with training.keep=10, say"
