@@ -28,7 +28,8 @@ from heed.component import build_corpus
 from heed.device import autocast
 from heed.linear import unchanging_weights
 from heed.model import Seq2Seq
-from heed.search import Hypothesis, SearchSettings, beam_search
+from heed.search.beam import Hypothesis, beam_search
+from heed.search.settings import SearchSettings
 from heed.text import EOS, PAD
 
 Sources = tuple[Tensor, Tensor]  # ids "B S", lengths "B"

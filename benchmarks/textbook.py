@@ -12,7 +12,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from heed.data.batches import Batch
 from heed.model import BahdanauDecoder, Encoder, LuongDecoder, Seq2Seq
-from heed.search import Hypothesis, SearchSettings
+from heed.search.beam import Hypothesis
+from heed.search.settings import SearchSettings
 from heed.text import BOS, EOS, PAD
 
 State = list[Tensor]

@@ -591,8 +591,6 @@ def test_bad_text_is_found_before_any_work_and_leaves_nothing(tmp_path: Path) ->
     with pytest.raises(AssertionError, match="asked to train"):
         prepare(small(tmp_path / "raw"), Untrained(), root, 9)
     assert [path.name for path in root.iterdir()] == [".lock"]
-    with pytest.raises(ValueError, match="max_length is 0"):
-        prepare(small(tmp_path / "raw"), LetterSettings(), root, 0)
 
 
 def test_of_two_that_prepare_one_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

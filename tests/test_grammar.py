@@ -1,5 +1,6 @@
 """The embedded corpus: determinism, disjoint splits, and German grammar against tables written here anew."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from heed.data.grammar import Grammar, lexicon
 from heed.data.grammar.clauses import VERBS
+from heed.data.grammar.corpus import VERSION
 from heed.data.grammar.phrases import NOUNS, Phrases
 from heed.data.grammar.sentences import Sentences, sentence, surface
 
@@ -80,10 +82,16 @@ def test_seed_changes_the_corpus_and_size_of_train_does_not_change_the_rest(corp
     assert list(islice(longer.pairs("train"), 1511)) == list(corpus.pairs("train"))
 
 
-def test_fingerprint_names_settings_and_source(corpus):
+def test_fingerprint_names_settings_and_version(corpus):
     first = corpus.fingerprint()
     assert first == Grammar(**SMALL).fingerprint() != Grammar(**{**SMALL, "seed": 2}).fingerprint()
-    assert re.fullmatch("[0-9a-f]{64}", first["sha256"]) and first["num_train"] == 1511
+    assert first == {"data": "grammar", "version": VERSION, "src": "en", "tgt": "de", "seed": 1} | SMALL
+
+
+def test_a_version_of_the_rules_is_these_sentences(many):
+    """Prepared corpora and finished runs know the rules by VERSION alone: raise it with the digest."""
+    digest = hashlib.sha256(repr(many).encode()).hexdigest()
+    assert (VERSION, digest[:16]) == (1, "8747143a407babec")
 
 
 def test_other_direction_is_the_same_corpus(corpus):
@@ -96,7 +104,7 @@ def test_other_direction_is_the_same_corpus(corpus):
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"src": "fr"}, "fr"), ({"num_val": 0}, "num_val=0"), ({"num_train": 10**9}, "at most")],
+    [({"src": "fr"}, "fr"), ({"num_val": 0}, "num_val is 0"), ({"num_train": 10**9}, "at most")],
 )
 def test_bad_settings_are_named(wrong, message):
     with pytest.raises(ValueError, match=message):

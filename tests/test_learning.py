@@ -6,7 +6,8 @@ import pytest
 import torch
 from making import SCORES, WIRINGS, make_model
 
-from heed.search import SearchSettings, beam_search
+from heed.search.beam import beam_search
+from heed.search.settings import SearchSettings
 from heed.text.tokenizer import BOS, EOS, PAD
 from heed.training.loss import cross_entropy
 

@@ -19,8 +19,9 @@ from torch.nn.utils.rnn import pad_sequence
 from heed.model import Attention, BahdanauDecoder, Bridge, Encoder, LuongDecoder, Memory, Seq2Seq
 from heed.model.dropout import Dropout
 from heed.score import Bahdanau, Content, Dot, General, ScaledDot
-from heed.search import Hypothesis, SearchSettings, Translator, beam_search
-from heed.search.beam import _topk
+from heed.search.beam import Hypothesis, _topk, beam_search
+from heed.search.settings import SearchSettings
+from heed.search.translator import Translator
 from heed.text import BOS, EOS, PAD, UNK, Tokenizer, Tokenizers
 
 SCORES = [Bahdanau, Content, Dot, General, ScaledDot]
@@ -302,9 +303,9 @@ def test_a_diverged_model_is_named():
     ("wrong", "message"),
     [
         ({"n_best": 7}, "n_best=7 is more than search.width=5"),
-        ({"width": 0}, "width=0 must be at least 1"),
-        ({"length_normalization": "wu"}, "'wu' is not one of none, simple, gnmt"),
-        ({"alpha": -0.5}, "alpha=-0.5 must not be negative"),
+        ({"width": 0}, "search.width is 0: it must be at least 1"),
+        ({"length_normalization": "wu"}, "'wu': choose one of none, simple, gnmt"),
+        ({"alpha": -0.5}, "search.alpha is -0.5: it must be at least 0"),
         ({"min_length": 9, "max_length": 7}, "min_length=9 is more than search.max_length=7"),
     ],
 )

@@ -7,11 +7,11 @@ import pytest
 import torch
 from making import SCORES, WIRINGS, make_model, padded
 
-import heed.search
 from benchmarks.textbook import beam_search, textbook
 from heed.data.batches import Batch
 from heed.model import Seq2Seq
-from heed.search import SearchSettings
+from heed.search import beam
+from heed.search.settings import SearchSettings
 from heed.text import BOS, EOS, PAD
 from heed.training.loss import cross_entropy
 
@@ -107,7 +107,7 @@ def test_hypotheses(score, wiring, cell):
             width, n_best=width, min_length=2, max_length_offset=3, length_normalization="gnmt", alpha=1.3
         )
         found = beam_search(textbook(model), batch.src, batch.src_lengths, settings)
-        expected = heed.search.beam_search([model], batch.src, batch.src_lengths, settings)
+        expected = beam.beam_search([model], batch.src, batch.src_lengths, settings)
         for ours, theirs in zip(found, expected, strict=True):
             assert [h.ids for h in ours] == [h.ids for h in theirs]
             for one, other in zip(ours, theirs, strict=True):

@@ -11,10 +11,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from heed.config import CONFIGS, typed
+from heed.config import CONFIGS, TrainConfig, typed
 from heed.data.corpus import Corpus
 from heed.text.tokenizer import TokenizerSettings
 
+COMPONENTS = ("data", "tokenizer", "score", "decoder")  # the groups of a TrainConfig that have a `_target_`
 T = TypeVar("T")
 
 
@@ -46,7 +47,7 @@ def component(group: str, config: Mapping[str, Any], interface: type[T], **given
     if missing:
         raise ValueError(f"{group} lacks {', '.join(missing)}, which {cls.__name__} needs")
     types = {name: _known(accepted[name].annotation) for name in keys}
-    values = typed(make_dataclass(group, types.items()), dict(keys), group)
+    values: Any = typed(make_dataclass(group, types.items()), dict(keys), group)
     return cls(**given, **{name: getattr(values, name) for name in keys})
 
 
@@ -70,6 +71,12 @@ def refuse_strange_targets(group: str, config: Mapping[str, Any], mine: Mapping[
         f"{group}._target_ is {target!r}, which is neither heed's nor in your configs/: it is not imported. If you "
         "trust it, name it in a YAML there, or give a --config-dir that has one"
     )
+
+
+def trust(config: TrainConfig) -> None:
+    """Imports the components that the user's own command names: from now on a run may name them too."""
+    for group in COMPONENTS:
+        get_class(str(getattr(config, group)["_target_"]))
 
 
 def own_directories() -> list[Path]:

@@ -3,26 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from heed.checks import require_between, require_one_of
 from heed.search.settings import SearchSettings
 
+T = TypeVar("T")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-
-
-def require_one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raises `ValueError` that lists what there is."""
-    if value not in choices:
-        raise ValueError(f"{key} is {value!r}: choose one of {', '.join(choices)}")
-
-
-def require_between(key: str, value: float, low: float, high: float) -> None:
-    """Raises `ValueError` unless low <= value < high."""
-    if not low <= value < high:
-        raise ValueError(f"{key} is {value}: it must be at least {low} and below {high}")
 
 
 @dataclass
@@ -49,7 +39,7 @@ class ModelSettings:
         require_between("model.dropout", self.dropout, 0, 1)
         require_between("model.word_dropout", self.word_dropout, 0, 1)
         for key in ("embedding_dim", "encoder_dim", "encoder_layers", "decoder_dim", "decoder_layers"):
-            require_between(f"model.{key}", getattr(self, key), 1, float("inf"))
+            require_between(f"model.{key}", getattr(self, key), 1)
 
 
 @dataclass
@@ -95,19 +85,17 @@ class TrainingSettings:
         require_one_of("training.monitor", self.monitor, ("bleu", "loss"))
         require_between("training.label_smoothing", self.label_smoothing, 0, 1)
         require_between("training.ema_decay", self.ema_decay, 0, 1)
-        require_between("training.clip_norm", self.clip_norm, 1e-9, float("inf"))
-        require_between("training.learning_rate", self.learning_rate, 0, float("inf"))
-        for key in ("max_epochs", "batch_tokens", "accumulate", "log_every", "max_bad_steps"):
-            require_between(f"training.{key}", getattr(self, key), 1, float("inf"))
+        require_between("training.clip_norm", self.clip_norm, 1e-9)
+        require_between("training.learning_rate", self.learning_rate, 0)
+        at_least_1 = ("max_epochs", "batch_tokens", "accumulate", "log_every", "max_bad_steps")
+        for key in (*at_least_1, "max_steps", "validate_every", "save_every", "patience"):
+            require_between(f"training.{key}", getattr(self, key), 1)
         if self.subword_sampling is not None and not 0 < self.subword_sampling <= 1:
             raise ValueError(
                 f"training.subword_sampling is {self.subword_sampling}: it must be above 0 and up to 1, or null: never"
             )
-        for key in ("max_steps", "validate_every", "save_every", "patience"):
-            if getattr(self, key) is not None:
-                require_between(f"training.{key}", getattr(self, key), 1, float("inf"))
         for key in ("warmup_steps", "r_drop", "keep", "num_samples"):
-            require_between(f"training.{key}", getattr(self, key), 0, float("inf"))
+            require_between(f"training.{key}", getattr(self, key), 0)
 
 
 @dataclass
@@ -124,27 +112,12 @@ class MetricSettings:
 
         if self.tokenize is not None:
             require_one_of("metrics.tokenize", self.tokenize, tuple(BLEU.TOKENIZERS))
-        if self.bootstrap is not None:
-            require_between("metrics.bootstrap", self.bootstrap, 0, 1_000_000)
+        require_between("metrics.bootstrap", self.bootstrap, 0, 1_000_000)
 
     def over(self, others: "MetricSettings") -> "MetricSettings":
         """These, and those of the others where there is none."""
         own = {key: value for key, value in asdict(self).items() if value is not None}
         return replace(others, **own)
-
-
-@dataclass
-class PrepareConfig:
-    """`scripts/prepare.py`: a corpus made ready."""
-
-    data: dict[str, Any]
-    tokenizer: dict[str, Any]
-    max_length: int
-    data_dir: str
-
-    def __post_init__(self) -> None:
-        """Checks the values."""
-        require_between("max_length", self.max_length, 1, float("inf"))
 
 
 @dataclass
@@ -156,9 +129,13 @@ class Subwords:
 
 
 @dataclass
-class TrainConfig(PrepareConfig):
-    """`scripts/train.py`: everything that decides what a run becomes."""
+class TrainConfig:
+    """`scripts/train.py` and `scripts/prepare.py`: everything that decides what a run becomes."""
 
+    data: dict[str, Any]
+    tokenizer: dict[str, Any]
+    max_length: int
+    data_dir: str
     score: dict[str, Any]
     decoder: dict[str, Any]
     model: ModelSettings
@@ -172,7 +149,7 @@ class TrainConfig(PrepareConfig):
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        super().__post_init__()
+        require_between("max_length", self.max_length, 1)
         require_between("seed", self.seed, 0, 2**31)
         if missing := [f"metrics.{key}" for key, value in asdict(self.metrics).items() if value is None]:
             raise ValueError(f"null: give a value for {', '.join(missing)}")
@@ -191,7 +168,7 @@ class TranslateConfig:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        require_between("buffer", self.buffer, 1, float("inf"))
+        require_between("buffer", self.buffer, 1)
 
 
 @dataclass
@@ -244,8 +221,7 @@ class CompareConfig:
     def __post_init__(self) -> None:
         """Checks the values."""
         for key in ("samples", "trials"):
-            if getattr(self, key) is not None:
-                require_between(key, getattr(self, key), 100, 1_000_000)
+            require_between(key, getattr(self, key), 100, 1_000_000)
 
 
 def train_config(composed: DictConfig, names: dict[str, str]) -> TrainConfig:
@@ -262,18 +238,17 @@ def train_config(composed: DictConfig, names: dict[str, str]) -> TrainConfig:
 def search_over(given: Mapping[str, Any], others: SearchSettings) -> SearchSettings:
     """The search with what is given, and with the others' values where that is null. `ValueError` as in `typed`."""
     own = {key: value for key, value in given.items() if value is not None}
-    found: SearchSettings = typed(SearchSettings, {**asdict(others), **own}, "search")
-    return found
+    return typed(SearchSettings, {**asdict(others), **own}, "search")
 
 
-def typed(schema: type, config: DictConfig | dict[str, Any], group: str = "") -> Any:
+def typed(schema: type[T], config: DictConfig | dict[str, Any], group: str = "") -> T:
     """The configuration (of `group`) as a `schema`. `ValueError` names an unknown, missing or ill-typed key."""
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), config)
         missing = OmegaConf.missing_keys(merged)
         if missing:
             raise ValueError(f"missing: give a value for {', '.join(sorted(missing))}")
-        return OmegaConf.to_object(merged)
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         key = ".".join(filter(None, (group, getattr(error, "full_key", None))))
         raise ValueError(f"configuration key {key}: {str(error).splitlines()[0]}") from None

@@ -12,9 +12,9 @@ from typing import Any
 from zlib import crc32
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from heed.component import refuse_strange_targets
+from heed.component import COMPONENTS, refuse_strange_targets
 from heed.config import TrainConfig, typed
 from heed.files import write
 from heed.seals import (
@@ -24,9 +24,9 @@ from heed.seals import (
     check_format,
     check_text,
     read_json,
-    seal,
     sha256,
     write_json,
+    write_sealed,
 )
 
 LONGEST_NAME = 100  # characters
@@ -34,7 +34,7 @@ WITHOUT_EFFECT = (  # on the weights; `Run.claim` looks at the corpus itself, wh
     *("data.source", "data.file", "data.cache", "metrics.bootstrap"),
     *(f"training.{key}" for key in ("compile", "save_every", "keep", "log_every", "num_samples")),
 )
-HEAD = re.compile(r"# heed's record of the run, not to be edited: format (\d+), sha256 ")
+FIRST_LINE = re.compile(r"# heed's record of the run, not to be edited: format (\d+), sha256 ")
 log = logging.getLogger(__name__)
 
 
@@ -58,10 +58,6 @@ class Run:
     def check(self, config: TrainConfig) -> None:
         """`ValueError`, naming the keys, where the directory holds a run of another configuration."""
         self.refuse_links()
-        if old := next(self.checkpoints.glob("*.pt"), None):
-            raise ValueError(
-                f"{old} is a pickle of an older heed, which this one does not read: train elsewhere"
-            )
         if not self.begun:
             return
         differences = list(differing(relevant(self.config(mine=config)), relevant(config)))
@@ -93,13 +89,7 @@ class Run:
         for name, file in files.items():
             write(self.path / name, partial(shutil.copyfile, file))
         text = f"# heed's record of the run, not to be edited: format {FORMAT}, sha256 {BLANK}\n"
-        text += OmegaConf.to_yaml(OmegaConf.create(_plain(config)))
-
-        def save(temporary: Path) -> None:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-            seal(temporary)
-
-        write(self.config_file, save)
+        write_sealed(self.config_file, text + OmegaConf.to_yaml(OmegaConf.create(_plain(config))))
 
     def facts(self) -> dict[str, Any]:
         """What training recorded about itself for comparisons. `ValueError` where that is damaged."""
@@ -138,24 +128,8 @@ class Run:
                 f"{self.path} is not a run directory: it has no config.yaml. Train one, or name one"
             )
         self.refuse_links()
-        with open(self.config_file, encoding="utf-8", errors="replace") as file:
-            head = HEAD.match(file.readline(1000))
-        if not head:
-            raise ValueError(
-                f"{self.config_file} is damaged, or of a heed before formats had numbers: use that one, or train again"
-            )
-        check_text(self.config_file)
-        check_format(self.config_file, int(head[1]))
-        text = self.config_file.read_text(encoding="utf-8")
-        try:
-            # An alias lets a few lines stand for gigabytes; `${…}` can ask for what the environment holds.
-            if "${" in text or any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-                raise ValueError(f"{self.config_file}: heed writes no aliases and no ${{…}} into a run")
-            config = OmegaConf.create(text)
-        except Exception as error:  # whatever a stranger's file makes of two parsers
-            raise ValueError(f"{self.config_file}: {error!s:.500}") from None
-        trained: TrainConfig = typed(TrainConfig, config)  # type: ignore[arg-type]
-        for group in ("data", "tokenizer", "score", "decoder"):
+        trained = typed(TrainConfig, _read_config(self.config_file))
+        for group in COMPONENTS:
             known = getattr(mine, group) if mine else {}
             refuse_strange_targets(f"{self.config_file}: {group}", getattr(trained, group), known)
         return trained
@@ -192,6 +166,26 @@ class Run:
                 raise ValueError(
                     f"{path} is a link out of the run, to {path.resolve()}: put there what it leads to"
                 )
+
+
+def _read_config(path: Path) -> DictConfig:
+    """What `Run.claim` wrote; `ValueError` where it is damaged, of another format, or not from heed."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        head = FIRST_LINE.match(file.readline(1000))
+    if not head:
+        raise ValueError(
+            f"{path} is damaged, or of a heed before formats had numbers: use that one, or train again"
+        )
+    check_text(path)
+    check_format(path, int(head[1]))
+    text = path.read_text(encoding="utf-8")
+    try:
+        # An alias lets a few lines stand for gigabytes; `${…}` can ask for what the environment holds.
+        if "${" in text or any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise ValueError("heed writes no aliases and no ${…} into a run")
+        return OmegaConf.create(text)  # type: ignore[return-value]  # a list is refused by `typed`
+    except Exception as error:  # whatever a stranger's file makes of two parsers
+        raise ValueError(f"{path}: {error!s:.500}") from None
 
 
 def metrics_line(measured: dict[str, Any]) -> str:

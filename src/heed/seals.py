@@ -53,12 +53,15 @@ def check_format(path: Path, number: object) -> None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes it with its format and its seal, for `read_json`."""
-    text = json.dumps(
-        {"format": FORMAT, "sha256": BLANK, **content}, ensure_ascii=False, indent=2, allow_nan=False
-    )
+    sealed = {"format": FORMAT, "sha256": BLANK, **content}
+    write_sealed(path, json.dumps(sealed, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def write_sealed(path: Path, text: str) -> None:
+    """Writes the text with its seal, for which it has BLANK in its beginning."""
 
     def save(temporary: Path) -> None:
-        temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
         seal(temporary)
 
     write(path, save)

@@ -18,12 +18,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from heed import fast
 from heed.cli import CONFIGS, choices, overrides
-from heed.component import own_directories
+from heed.component import own_directories, trust
 from heed.run import default_path, relevant
 
 INTERRUPTED = 130
@@ -99,8 +98,7 @@ class CompareRuns(Callback):
                 except ValueError as error:
                     notes.append(f"left out, {' '.join(job)}: {error}")
                     continue
-                for group in (trained.data, trained.tokenizer, trained.score, trained.decoder):
-                    get_class(str(group["_target_"]))  # the user's own command names it: a run may, too
+                trust(trained)
                 path = str(composed.run or default_path(names, trained.seed, job))
                 if asked.setdefault(path, relevant(trained)) != relevant(trained):
                     notes.append(

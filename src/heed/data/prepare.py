@@ -91,8 +91,6 @@ def prepare(corpus: Corpus, settings: TokenizerSettings, root: Path, max_length:
     Raises:
         ValueError: a file of the corpus is unreadable, malformed or empty; or no training pair is left.
     """
-    if max_length < 1:
-        raise ValueError(f"max_length is {max_length}; give the most pieces of a sentence, 1 or more")
     for name in (corpus.src, corpus.tgt, *corpus.splits()):  # they become names of files
         refuse_paths(name)
     recipe = {

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from heed.checks import require_between
 from heed.data.corpus import Corpus
 from heed.data.reading import read_lines, sha256
 
@@ -35,8 +36,8 @@ class Tsv(Corpus):
     def __post_init__(self) -> None:
         if len(self.columns) != 2 or min(self.columns) < 0:
             raise ValueError(f"data.columns is {list(self.columns)}; give two column numbers, from 0")
-        if self.val < 1 or self.test < 1:
-            raise ValueError(f"data.val is {self.val}, data.test is {self.test}; hold out 1 pair or more")
+        require_between("data.val", self.val, 1)
+        require_between("data.test", self.test, 1)
 
     def splits(self) -> tuple[str, ...]:
         """`train`, `val`, `test`."""

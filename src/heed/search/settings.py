@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from heed.checks import require_between, require_one_of
+
 
 @dataclass
 class SearchSettings:
@@ -23,16 +25,13 @@ class SearchSettings:
     batch_tokens: int = 2048  # source positions in a batch, padding counted
 
     def __post_init__(self) -> None:
-        if self.length_normalization not in ("none", "simple", "gnmt"):
-            raise ValueError(
-                f"search.length_normalization={self.length_normalization!r} is not one of none, simple, gnmt"
-            )
-        for name in ("width", "n_best", "max_length", "max_source_length", "batch_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"search.{name}={getattr(self, name)} must be at least 1")
-        for name in ("alpha", "min_length", "max_length_ratio"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"search.{name}={getattr(self, name)} must not be negative")
+        require_one_of("search.length_normalization", self.length_normalization, ("none", "simple", "gnmt"))
+        for key in ("width", "n_best", "max_length", "max_source_length", "batch_tokens"):
+            require_between(f"search.{key}", getattr(self, key), 1)
+        for key in ("alpha", "min_length"):
+            require_between(f"search.{key}", getattr(self, key), 0)
+        if not self.max_length_ratio >= 0:  # inf is no limit
+            raise ValueError(f"search.max_length_ratio is {self.max_length_ratio}: it must be at least 0")
         if self.n_best > self.width:
             raise ValueError(
                 f"search.n_best={self.n_best} is more than search.width={self.width}: raise the width"

@@ -22,6 +22,7 @@ from typing import ClassVar
 
 import sentencepiece
 
+from heed.checks import require_between, require_one_of
 from heed.files import write
 from heed.text.tokenizer import (
     BOS,
@@ -35,7 +36,6 @@ from heed.text.tokenizer import (
     printable,
 )
 
-MODEL_TYPES = ("unigram", "bpe")
 MARK = "\ufdd0"  # Unicode keeps it for programs; where a text has it all the same, it is escaped too
 SAMPLING = Lock()  # the library has one random generator for all threads
 LONGEST_ROW = 2**12  # characters; the library passes over a sentence of more than 2**16 bytes
@@ -101,11 +101,8 @@ class SentencePiece(TokenizerSettings):
     max_lines: int = 1_000_000  # of a larger corpus, learn from a random sample of so many lines
 
     def __post_init__(self) -> None:
-        if self.model_type not in MODEL_TYPES:
-            choices = " or ".join(MODEL_TYPES)
-            raise ValueError(f"tokenizer.model_type={self.model_type!r}: choose {choices}")
-        if self.max_lines < 1:
-            raise ValueError(f"tokenizer.max_lines={self.max_lines}: needs at least 1 line to learn from")
+        require_one_of("tokenizer.model_type", self.model_type, ("unigram", "bpe"))
+        require_between("tokenizer.max_lines", self.max_lines, 1)
 
     def train(self, texts: Iterable[str], path: Path) -> Tokenizer:
         """Learns the pieces and writes the model file: the same lines give the same bytes.

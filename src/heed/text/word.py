@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heed.checks import require_between
 from heed.seals import write_json
 from heed.text.tokenizer import (
     SPECIALS,
@@ -66,10 +67,8 @@ class Word(TokenizerSettings):
     vectors: str | None = None  # text file of pretrained vectors, "word number number ..." per line, or .gz
 
     def __post_init__(self) -> None:
-        if self.max_size is not None and self.max_size < 1:
-            raise ValueError(f"tokenizer.max_size={self.max_size}: give 1 or more, or null for all words")
-        if self.min_frequency < 1:
-            raise ValueError(f"tokenizer.min_frequency={self.min_frequency}: give 1 or more")
+        require_between("tokenizer.max_size", self.max_size, 1)
+        require_between("tokenizer.min_frequency", self.min_frequency, 1)
 
     def train(self, texts: Iterable[str], path: Path) -> Tokenizer:
         """Counts the words and writes those it keeps to `path`; a `ValueError` where there is none."""
