@@ -244,11 +244,11 @@ def test_errors_of_training(recipe, tmp_path):
 def test_errors_of_settings(tmp_path):
     with pytest.raises(ValueError, match="'wordpiece': choose one of unigram, bpe"):
         SentencePiece(model_type="wordpiece")
-    with pytest.raises(ValueError, match="tokenizer.max_lines is 0"):
+    with pytest.raises(ValueError, match=r"tokenizer\.max_lines is 0"):
         SentencePiece(max_lines=0)
-    with pytest.raises(ValueError, match="tokenizer.max_size is 0"):
+    with pytest.raises(ValueError, match=r"tokenizer\.max_size is 0"):
         Word(max_size=0)
-    with pytest.raises(ValueError, match="tokenizer.min_frequency is 0"):
+    with pytest.raises(ValueError, match=r"tokenizer\.min_frequency is 0"):
         Word(min_frequency=0)
     with pytest.raises(ValueError, match="min_frequency=3"):
         Word(min_frequency=3).train(["a b", "a"], tmp_path / "m")

@@ -291,7 +291,7 @@ def check_prepared(settings: TrainConfig, run: Path, ended: bool) -> object:
     """All bytes of the prepared corpus, or None where there is none; no leftovers once a later command has ended."""
     root = Path(settings.data_dir)
     there = [path for path in root.glob("[!.]*") if path.is_dir()]
-    assert not ended or not list(root.glob(".preparing-*"))
+    assert not ended or not list(root.glob(".*.new"))
     for directory in there:
         prepared(settings, directory)
     return {path.name: path.read_bytes() for directory in there for path in directory.iterdir()} or None

@@ -10,14 +10,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from heed.data.corpus import Corpus
 from heed.data.store import EncodedPairs, Lines, StoreWriter, TokenStore
-from heed.files import flush, locked, refuse_paths, writing
+from heed.files import locked, refuse_paths, replacing, writing
 from heed.seals import check_digests, digests, read_json, write_json
 from heed.text.pair import Tokenizers, load_pair, train_pair
 from heed.text.tokenizer import TokenizerSettings
@@ -103,22 +102,12 @@ def prepare(corpus: Corpus, settings: TokenizerSettings, root: Path, max_length:
     final = root / f"{type(corpus).__name__.lower()}-{corpus.src}-{corpus.tgt}-{key}"
     if not final.is_dir():
         with locked(root / ".lock", wait=True):
-            for leftover in root.glob(".preparing-*"):  # of a killed process
+            for leftover in root.glob(".*.new"):  # of a killed process
                 shutil.rmtree(leftover, ignore_errors=True)
             if not final.is_dir():  # still: another process may have made it meanwhile
-                with writing(final):
-                    _make(corpus, settings, max_length, recipe, final)
+                with writing(final), replacing(final) as building:
+                    _build(corpus, settings, max_length, recipe, building)
     return Prepared(final, settings)
-
-
-def _make(
-    corpus: Corpus, settings: TokenizerSettings, max_length: int, recipe: dict[str, Any], final: Path
-) -> None:
-    with TemporaryDirectory(dir=final.parent, prefix=".preparing-", ignore_cleanup_errors=True) as temporary:
-        building = Path(temporary) / final.name
-        building.mkdir()
-        _build(corpus, settings, max_length, recipe, building)
-        os.rename(building, final)
 
 
 def _build(
@@ -143,8 +132,6 @@ def _build(
         log.warning("train: dropped %s, of %d pairs", dropped, train["pairs"])
     plain = json.loads(json.dumps(recipe, default=str))
     write_json(directory / "prepare.json", {**plain, "splits": stats, "files": digests(directory)})
-    for path in (*directory.iterdir(), directory):
-        flush(path)
 
 
 def _write_text(corpus: Corpus, split: str, directory: Path) -> dict[str, int]:
