@@ -7,11 +7,11 @@ from heed.cli import choices, script
 
 @script("evaluate")
 def main(composed: DictConfig) -> None:
-    """Composed configuration to `eval/<split>-<search>/` in the run's directory."""
-    from heed.commands.evaluate import evaluate
+    """Composed configuration to `eval/<split>-<search>/` in the run's directory; prints the metrics."""
+    from heed.commands.evaluate import evaluate, summary
     from heed.config import EvaluateConfig, typed
 
-    evaluate(typed(EvaluateConfig, composed), choices(composed)["search"])
+    print(summary(*evaluate(typed(EvaluateConfig, composed), choices(composed)["search"])))
 
 
 if __name__ == "__main__":

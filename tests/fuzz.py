@@ -16,7 +16,8 @@ with atheris.instrument_imports(include=["heed"]):
     from heed.build import load_run
     from heed.data.reading import decode_lines, read_aligned
     from heed.data.store import StoreWriter, TokenStore
-    from heed.evaluation.aligner import align_words, force_decode
+    from heed.evaluation.aligner import align_words
+    from heed.evaluation.forced import force_decode
     from heed.evaluation.links import read_gold
     from heed.evaluation.markdown import escape
     from heed.evaluation.page import Shown, load_sentences, save_sentences

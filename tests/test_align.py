@@ -11,8 +11,9 @@ import torch
 from making import make_model
 from tiny import ROOT, command, overrides, script
 
-from heed.evaluation.aligner import align_words, force_decode, measure, perplexity_of, words_of
+from heed.evaluation.aligner import align_words, measure, words_of
 from heed.evaluation.alignment import load_alignments
+from heed.evaluation.forced import force_decode, perplexity_of
 from heed.evaluation.links import Agreement, Gold, agreement, format_links, read_gold
 from heed.text import EOS, Tokenizer, Tokenizers
 

@@ -81,7 +81,7 @@ def test_search_is_that_of_the_run_and_what_is_given_goes_before_it(run: Path) -
     command("train", *overrides(run.parent), f"run={other}", "training.max_epochs=1", *searched)
 
     def search(runs: object, *arguments: str) -> dict[str, Any]:
-        return command("evaluate", f"run={runs}", "metrics.bootstrap=0", *arguments)["info"]["search"]
+        return command("evaluate", f"run={runs}", "metrics.bootstrap=0", *arguments)[1]["info"]["search"]
 
     assert search(run) == asdict(SearchSettings())
     assert search(other) == asdict(SearchSettings(width=3, alpha=0.0))
@@ -289,7 +289,7 @@ def test_a_run_goes_on_where_its_corpus_has_moved_to_and_logs_otherwise(tmp_path
         if "log_every" not in argument
     ]
     command("train", *arguments, f"run={run}", "training.max_epochs=1", "training.log_every=2")
-    assert command("evaluate", f"run={run}")["bleu"] == scores["bleu"]
+    assert command("evaluate", f"run={run}")[1]["bleu"] == scores["bleu"]
 
 
 def test_empty_and_long_training_lines_are_dropped_with_a_count_and_empty_test_lines_kept(

@@ -123,7 +123,7 @@ def build_trainer(config: TrainConfig, prepared: Prepared, run: Run) -> Trainer:
         Batches(prepared.pairs("val"), 4 * budget, config.seed, shuffle=False),
         prepared.text("val"),
         tokenizers,
-        {"tokenize": config.metrics.tokenize, "lowercase": config.metrics.lowercase},
+        config.metrics.protocol,
         config.training.num_samples,
         device,
         precision,

@@ -114,6 +114,11 @@ class MetricSettings:
             require_one_of("metrics.tokenize", self.tokenize, tuple(BLEU.TOKENIZERS))
         require_between("metrics.bootstrap", self.bootstrap, 0, 1_000_000)
 
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What decides a score: sacrebleu's tokenizer, and whether case counts."""
+        return {"tokenize": self.tokenize, "lowercase": self.lowercase}
+
     def over(self, others: "MetricSettings") -> "MetricSettings":
         """These, and those of the others where there is none."""
         own = {key: value for key, value in asdict(self).items() if value is not None}

@@ -1,15 +1,51 @@
-"""Runs to models: one, or several that translate together."""
+"""Runs to models, one or several that translate together, and to the sentences that were held out from them."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from heed.component import build_corpus
 from heed.config import AlignConfig, EvaluateConfig, TrainConfig, TranslateConfig, search_over
+from heed.data.corpus import Corpus
 from heed.run import Run
 from heed.text.pair import Tokenizers
 
 if TYPE_CHECKING:
+    import torch
+
     from heed.model import Seq2Seq
     from heed.search.translator import Translator
+
+
+class Loaded(NamedTuple):
+    """One run or several, ready to compute."""
+
+    models: "list[Seq2Seq]"
+    tokenizers: Tokenizers
+    device: "torch.device"
+    autocast: Callable[[], AbstractContextManager[None]]  # the precision of their training
+    trained: TrainConfig  # the first one's
+
+
+def load(config: EvaluateConfig | TranslateConfig | AlignConfig) -> Loaded:
+    """The models of one run or several, which must share their tokenizers, on the device."""
+    from heed.build import load_run
+    from heed.device import autocast, keep_freed_memory, pick_device
+
+    keep_freed_memory()
+    paths = as_list(config.run)
+    loaded = [load_run(path, config.checkpoint) for path in paths]
+    first = tokenizer_files(paths[0])
+    for path in paths[1:]:
+        if tokenizer_files(path) != first:
+            raise ValueError(
+                f"{path} and {paths[0]} have different tokenizers: an ensemble needs one vocabulary"
+            )
+    _, tokenizers, trained = loaded[0]
+    device = pick_device(config.device)
+    models = [model.to(device) for model, _, _ in loaded]
+    return Loaded(models, tokenizers, device, autocast(trained.training.precision, device), trained)
 
 
 def make_translator(config: EvaluateConfig | TranslateConfig) -> "tuple[Translator, TrainConfig]":
@@ -21,35 +57,21 @@ def make_translator(config: EvaluateConfig | TranslateConfig) -> "tuple[Translat
     search = search_over(config.search, Run(as_list(config.run)[0]).config().search)
     from heed.search.translator import Translator
 
-    models, tokenizers, trained, device, precision = ready(config)
-    return Translator(models, tokenizers, search, device, precision), trained
+    models, tokenizers, device, autocast, trained = load(config)
+    return Translator(models, tokenizers, search, device, autocast), trained
 
 
-def ready(config: EvaluateConfig | TranslateConfig | AlignConfig) -> Any:
-    """The models of the runs on the device, tokenizers, configuration, device, and the context that they run in."""
-    from heed.device import autocast, pick_device
+def held_out(runs: Any, trained: TrainConfig, split: str) -> tuple[Corpus, str, list[tuple[str, str]]]:
+    """The corpus of the runs, and the name and the pairs of its `split`.
 
-    models, tokenizers, trained = load_runs(config.run, config.checkpoint)
-    device = pick_device(config.device)
-    precision = autocast(trained.training.precision, device)
-    return [model.to(device) for model in models], tokenizers, trained, device, precision
-
-
-def load_runs(runs: Any, checkpoint: str) -> "tuple[list[Seq2Seq], Tokenizers, TrainConfig]":
-    """The models of one run or several, which must share their tokenizers, and the first one's configuration."""
-    from heed.build import load_run
-    from heed.device import keep_freed_memory
-
-    keep_freed_memory()
-    paths = as_list(runs)
-    loaded = [load_run(path, checkpoint) for path in paths]
-    first = tokenizer_files(paths[0])
-    for path in paths[1:]:
-        if tokenizer_files(path) != first:
-            raise ValueError(
-                f"{path} and {paths[0]} have different tokenizers: an ensemble needs one vocabulary"
-            )
-    return [model for model, _, _ in loaded], loaded[0][1], loaded[0][2]
+    `ValueError` where they are not what was held out from the training of each run.
+    """
+    corpus = build_corpus(trained.data)
+    name = corpus.resolve(split)
+    pairs = list(corpus.pairs(name))
+    for path in as_list(runs):
+        Run(path).check_split(name, pairs)
+    return corpus, name, pairs
 
 
 def tokenizer_files(path: str) -> dict[str, bytes]:

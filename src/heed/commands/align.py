@@ -3,12 +3,10 @@
 import sys
 from pathlib import Path
 
-from heed.component import build_corpus
 from heed.config import AlignConfig
 from heed.data.reading import read_aligned
 from heed.files import write
-from heed.loading import as_list, ready
-from heed.run import Run
+from heed.loading import as_list, held_out, load
 from heed.seals import write_json
 
 
@@ -17,21 +15,18 @@ def align(config: AlignConfig) -> dict[int, dict[str, float]]:
 
     `links.txt` (Pharaoh's format), `alignments.npz` (between words), and, where gold links are known, `scores.json`.
     """
-    from heed.evaluation.aligner import OFFSETS, align_words, force_decode, measure
+    from heed.evaluation.aligner import OFFSETS, align_words, measure
     from heed.evaluation.alignment import save_alignments
+    from heed.evaluation.forced import force_decode
     from heed.evaluation.links import all_sure, format_links, read_gold, refuse_outside
 
-    models, tokenizers, trained, device, precision = ready(config)
+    models, tokenizers, device, autocast, trained = load(config)
     gold = read_gold(config.gold, config.gold_first, config.gold_reverse) if config.gold else None
     if config.source and config.target:
         name = Path(config.source).name
         pairs = list(read_aligned(Path(config.source), Path(config.target)))
     else:
-        corpus = build_corpus(trained.data)
-        name = corpus.resolve(config.split)
-        pairs = list(corpus.pairs(name))
-        for path in as_list(config.run):
-            Run(path).check_split(name, pairs)
+        corpus, name, pairs = held_out(config.run, trained, config.split)
         if gold is None and (known := corpus.alignments(name)):
             gold = all_sure(known)
     if gold is not None and len(gold) != len(pairs):
@@ -40,7 +35,7 @@ def align(config: AlignConfig) -> dict[int, dict[str, float]]:
     if config.gold and gold:
         refuse_outside(config.gold, gold, pairs)
     forced = force_decode(
-        models, tokenizers, sources, targets, device, precision, progress=sys.stderr.isatty()
+        models, tokenizers, sources, targets, device, autocast, progress=sys.stderr.isatty()
     )
     aligned = align_words(tokenizers, sources, targets, [pair.alignment for pair in forced], OFFSETS)
     found = {offset: one._asdict() for offset, one in measure(aligned, gold).items()} if gold else {}

@@ -11,10 +11,11 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from heed.commands.evaluate import about, earlier, evaluate
+from heed.commands.evaluate import find_or_make
 from heed.component import build_corpus
-from heed.config import CompareConfig, EvaluateConfig, MetricSettings, search_over
+from heed.config import CompareConfig, EvaluateConfig, MetricSettings, TrainConfig, search_over
 from heed.run import Run
+from heed.search.settings import SearchSettings
 
 MANY = 5  # systems: more than a title names
 
@@ -51,57 +52,27 @@ def compare_runs(
     from heed.evaluation.comparison_report import write_comparison
     from heed.evaluation.significance import Scored, differences
 
-    finished, notes = [], list(notes)
-    for path in paths:
-        run = Run(path)
-        older = (run.checkpoints / "best.safetensors").exists()  # than records of that
-        if run.config_file.exists() and run.facts().get("finished", older):
-            finished.append(path)
-        else:
-            notes.append(f"left out, since its training has not finished: {path}")
+    finished = [path for path in paths if is_finished(Run(path))]
+    unfinished = (path for path in paths if path not in finished)
+    notes = [*notes, *(f"left out, since its training has not finished: {path}" for path in unfinished)]
     if not finished:
         raise ValueError("nothing to compare; " + "; ".join(notes))
-
     configs = {path: Run(path).config() for path in finished}
-    searches = {path: search_over(config.search, trained.search) for path, trained in configs.items()}
-    search = searches[finished[0]]
-    if other := next((path for path in finished if searches[path] != search), None):
-        raise ValueError(
-            f"{finished[0]} and {other} were trained with different searches: name one for all, such as search=beam"
-        )
+    trained = configs[finished[0]]
+    search = common_search(configs, config.search)
     if search_name == "trained":
-        search_name = configs[finished[0]].names["search"]
-    absolute = {path: Path(os.path.abspath(path)) for path in finished}
-    systems = {
-        path: one.parent if one.name == f"seed{configs[path].seed}" else one for path, one in absolute.items()
-    }
-    shared = os.path.relpath(os.path.commonpath([system.parent for system in systems.values()]))
-    names = short({path: os.path.relpath(system, shared) for path, system in systems.items()})
-    texts: dict[str, list[tuple[str, str]]] = {}  # by what the corpus is made of
+        search_name = trained.names["search"]
+    splits, pairs = common_sentences(configs, config.split)
+    names, shared = name_systems(configs)
     runs = []
-    for path, trained in configs.items():
-        corpus = build_corpus(trained.data)
-        split = corpus.resolve(config.split)
-        key = json.dumps([trained.data, split], sort_keys=True)
-        if key not in texts:
-            texts[key] = list(corpus.pairs(split))
-        first = next(iter(texts.values()))
-        if texts[key] != first:
-            raise ValueError(
-                f"{path} and {finished[0]} have other test sentences ({split}): compare them apart"
-            )
-        evaluation = EvaluateConfig(
-            path, "best", split, asdict(search), MetricSettings(None, None, None), config.device
-        )
-        directory = Path(path) / "eval" / f"{split}-{search_name}"
-        if not earlier(directory, about(evaluation, trained, texts[key])):
-            evaluate(evaluation, search_name)
+    for path in finished:
+        metrics = MetricSettings(None, None, None)
+        evaluation = EvaluateConfig(path, "best", splits[path], asdict(search), metrics, config.device)
+        directory, _ = find_or_make(evaluation, search_name, configs[path], pairs)
         runs.append(Evaluated.load(Run(path), directory, names[path]))
     refuse_different_measures(runs)
     by_name = systems_of(runs)
-    references = [target for _, target in first]
-    protocol = asdict(trained.metrics)
-    del protocol["bootstrap"]
+    references = [target for _, target in pairs]
     found = differences(
         {
             name: {run.seed: Scored(run.hypotheses, run.scores["bleu"]["score"]) for run in of_system}
@@ -111,16 +82,65 @@ def compare_runs(
         samples=config.samples,
         trials=config.trials,
         progress=sys.stderr.isatty(),
-        **protocol,
+        **trained.metrics.protocol,
     )
     listed = ", ".join(by_name) if len(by_name) < MANY else f"{len(by_name)} systems"
-    title = f"{listed} on {split} of {trained.names.get('data', 'a corpus')}, {search_name} search"
+    title = (
+        f"{listed} on {splits[finished[0]]} of {trained.names.get('data', 'a corpus')}, {search_name} search"
+    )
     summary = summarise(title, by_name, found, [*notes, *warn(by_name)])
     out = Path(config.out or os.path.join(shared, "compare"))
     write_comparison(out, summary, by_name, references)
     print(html.unescape((out / "compare.md").read_text(encoding="utf-8")))
     print(f"report: {out / 'compare.md'}\npage:   {out / 'compare.html'}")
     return summary
+
+
+def is_finished(run: Run) -> bool:
+    """Whether it is a run, and its training has ended."""
+    older = (run.checkpoints / "best.safetensors").exists()  # than records of that
+    return run.config_file.exists() and bool(run.facts().get("finished", older))
+
+
+def common_search(configs: dict[str, TrainConfig], given: dict[str, Any]) -> SearchSettings:
+    """The search that is given and that the runs share in what it leaves open; `ValueError` where they do not."""
+    searches = {path: search_over(given, trained.search) for path, trained in configs.items()}
+    first = next(iter(searches))
+    for path, search in searches.items():
+        if search != searches[first]:
+            raise ValueError(
+                f"{first} and {path} were trained with different searches: name one for all, such as search=beam"
+            )
+    return searches[first]
+
+
+def common_sentences(
+    configs: dict[str, TrainConfig], split: str
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """What each run's corpus calls the split, and its pairs; `ValueError` where they are not the same for all."""
+    names, found = {}, dict[str, list[tuple[str, str]]]()  # the pairs by what the corpus is made of
+    for path, trained in configs.items():
+        key = json.dumps(trained.data, sort_keys=True)
+        corpus = build_corpus(trained.data)
+        names[path] = corpus.resolve(split)
+        if key not in found:
+            found[key] = list(corpus.pairs(names[path]))
+        first = next(iter(found.values()))
+        if found[key] != first:
+            raise ValueError(
+                f"{path} and {next(iter(configs))} have other test sentences ({names[path]}): compare them apart"
+            )
+    return names, first
+
+
+def name_systems(configs: dict[str, TrainConfig]) -> tuple[dict[str, str], str]:
+    """What each run's system is called, the same for all of its seeds, and the directory that holds them all."""
+    absolute = {path: Path(os.path.abspath(path)) for path in configs}
+    systems = {
+        path: one.parent if one.name == f"seed{configs[path].seed}" else one for path, one in absolute.items()
+    }
+    shared = os.path.relpath(os.path.commonpath([system.parent for system in systems.values()]))
+    return short({path: os.path.relpath(system, shared) for path, system in systems.items()}), shared
 
 
 def short(names: dict[str, str]) -> dict[str, str]:

@@ -10,23 +10,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from heed.component import build_corpus
 from heed.config import EvaluateConfig, TrainConfig
-from heed.loading import as_list, make_translator
+from heed.loading import as_list, held_out, make_translator
 from heed.run import Run
 from heed.seals import check_digests, read_json, sha256
 
 log = logging.getLogger(__name__)
 
 
-def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
-    """Translates a split, writes `eval/<split>-<search>/` into the (first) run, prints and returns `scores.json`.
+def evaluate(config: EvaluateConfig, search_name: str) -> tuple[Path, dict[str, Any]]:
+    """Translates a split, writes the evaluation into `directory_of` it; returns that and what its `scores.json` holds.
 
-    The directory's name also says of which weights, where they are not the best, and of how many runs.
     What the search leaves open is as in training, for `search_name` its name too where that is `trained`.
     """
     translator, trained = make_translator(config)
-    from heed.evaluation.aligner import OFFSETS, align_words, force_decode, measure, perplexity_of
+    from heed.evaluation.aligner import OFFSETS, align_words, measure
+    from heed.evaluation.forced import force_decode, perplexity_of
     from heed.evaluation.links import all_sure
     from heed.evaluation.metrics import make_bleu
     from heed.evaluation.report import write_evaluation
@@ -37,16 +36,9 @@ def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
     config = replace(config, search=asdict(translator.settings))
     if search_name == "trained":
         search_name = trained.names["search"]
-    corpus = build_corpus(trained.data)
-    split = corpus.resolve(config.split)
-    pairs = list(corpus.pairs(split))
+    corpus, split, pairs = held_out(config.run, trained, config.split)
     sources, references = map(list, zip(*pairs, strict=True))
-    paths = as_list(config.run)
-    for path in paths:
-        Run(path).check_split(split, pairs)
-    ensemble = f"-ensemble{len(paths)}" if len(paths) > 1 else ""
-    weights = "" if config.checkpoint == "best" else f"-{config.checkpoint}"
-    directory = Path(paths[0]) / "eval" / f"{split}-{search_name}{weights}{ensemble}"
+    directory = directory_of(config, split, search_name)
     start = time.perf_counter()
     with unchanging_weights():
         translations = translator.translate(sources, progress=sys.stderr.isatty())
@@ -76,13 +68,32 @@ def evaluate(config: EvaluateConfig, search_name: str) -> dict[str, Any]:
         perplexity=perplexity_of(forced),
         agreements=agreements,
         info={
-            "title": f"{split} by {', '.join(paths)}",
+            "title": f"{split} by {', '.join(as_list(config.run))}",
             "command": shlex.join(sys.argv),
             **about(config, trained, pairs),
         },
     )
-    print(summary(scores, directory))
-    return scores
+    return directory, scores
+
+
+def directory_of(config: EvaluateConfig, split: str, search_name: str) -> Path:
+    """`eval/<split>-<search>` in the (first) run; of which weights, where not the best, and of how many runs."""
+    runs = as_list(config.run)
+    weights = "" if config.checkpoint == "best" else f"-{config.checkpoint}"
+    ensemble = f"-ensemble{len(runs)}" if len(runs) > 1 else ""
+    return Path(runs[0]) / "eval" / f"{split}-{search_name}{weights}{ensemble}"
+
+
+def find_or_make(
+    config: EvaluateConfig, search_name: str, trained: TrainConfig, pairs: list[tuple[str, str]]
+) -> tuple[Path, dict[str, Any]]:
+    """The directory and the `scores.json` of an evaluation of these pairs, made where there is none like it.
+
+    The configuration leaves nothing of the search open, and its split is one of the corpus.
+    """
+    directory = directory_of(config, config.split, search_name)
+    scores = earlier(directory, about(config, trained, pairs))
+    return (directory, scores) if scores else evaluate(config, search_name)
 
 
 def earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None:
@@ -121,7 +132,7 @@ def about(config: EvaluateConfig, trained: TrainConfig, pairs: list[tuple[str, s
     }
 
 
-def summary(scores: dict[str, Any], directory: Path) -> str:
+def summary(directory: Path, scores: dict[str, Any]) -> str:
     """What a command prints at its end: each metric with its interval and signature, and where the report is."""
     lines = []
     from heed.evaluation.metrics import METRICS

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from heed.commands.evaluate import about, earlier, evaluate, summary
+from heed.commands.evaluate import find_or_make, summary
 from heed.commands.prepare import prepare
 from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import EvaluateConfig, TrainConfig
@@ -62,13 +62,9 @@ def _train(config: TrainConfig, run: Run, prepared: Prepared, split: str) -> Non
     evaluation = EvaluateConfig(
         str(run.path), "best", split, asdict(config.search), config.metrics, config.device
     )
-    directory = run.path / "eval" / f"{split}-{config.names['search']}"
     pairs = list(build_corpus(config.data).pairs(split))
-    scores = earlier(directory, about(evaluation, config, pairs)) if was_finished else None
-    if scores is None:
-        scores = evaluate(evaluation, config.names["search"])
-    else:
-        print(summary(scores, directory))
+    directory, scores = find_or_make(evaluation, config.names["search"], config, pairs)
+    print(summary(directory, scores))
     found = {f"test/{name}": scores[name]["score"] for name in METRICS}
     trainer.monitor.hparams(trainer.step + 1, hparams(config), found)
     trainer.monitor.close()

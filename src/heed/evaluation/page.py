@@ -21,10 +21,9 @@ from jaxtyping import Float
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from heed.evaluation.aligner import SPACE
 from heed.evaluation.alignment import between_words
 from heed.files import write
-from heed.text import EOS, SPECIALS
+from heed.text import EOS, SPACE, SPECIALS
 from heed.text.tokenizer import printable
 
 HERE = Path(__file__).parent

@@ -14,10 +14,9 @@ from tqdm import tqdm
 from heed.model import Seq2Seq
 from heed.search.beam import Hypothesis, beam_search
 from heed.search.settings import SearchSettings
-from heed.text import EOS, PAD, Tokenizer, Tokenizers
+from heed.text import EOS, PAD, SPECIALS, Tokenizer, Tokenizers
 
 log = logging.getLogger(__name__)
-EOS_LABEL = "</s>"
 
 
 class Translation(NamedTuple):
@@ -62,11 +61,11 @@ class Translator:
         # longest first: a batch too large for the memory shows at once
         order = sorted((i for i, ids in enumerate(sources) if ids), key=lambda i: -len(sources[i]))
         with (
-            _evaluation_mode(self.models),
+            evaluation_mode(self.models),
             self.autocast(),
             tqdm(total=len(order), unit=" lines", disable=not progress) as bar,
         ):
-            for batch in self._batches(order, sources):
+            for batch in by_budget(order, list(map(len, sources)), self.settings.batch_tokens):
                 src = [torch.tensor(sources[i]) for i in batch]
                 hypotheses = beam_search(
                     self.models,
@@ -95,18 +94,9 @@ class Translator:
             )
         return [ids if len(ids) <= limit else [*ids[: limit - 1], EOS] for ids in encoded]
 
-    def _batches(self, order: list[int], sources: list[list[int]]) -> Iterator[list[int]]:
-        """Runs of `order`, which is longest first, of at most `batch_tokens` positions each."""
-        start = 0
-        while start < len(order):
-            size = max(1, self.settings.batch_tokens // len(sources[order[start]]))
-            yield order[start : start + size]
-            start += size
-
     def _translation(self, hypothesis: Hypothesis, src_pieces: list[str]) -> Translation:
-        text = self.tokenizers.tgt.decode(hypothesis.ids[:-1])
         return Translation(
-            text.replace("\n", " "),  # a tokenizer that falls back to bytes can make a line end
+            self.tokenizers.tgt.decode(hypothesis.ids[:-1]),
             hypothesis.log_prob,
             _pieces(self.tokenizers.tgt, hypothesis.ids),
             src_pieces,
@@ -115,11 +105,21 @@ class Translator:
 
 
 def _pieces(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
-    return [*tokenizer.pieces(ids[:-1]), EOS_LABEL]
+    return [*tokenizer.pieces(ids[:-1]), SPECIALS[EOS]]
+
+
+def by_budget(order: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[Sequence[int]]:
+    """Runs of `order`, which is longest first, of at most `budget` positions each, or one alone."""
+    start = 0
+    while start < len(order):
+        size = max(1, budget // lengths[order[start]])
+        yield order[start : start + size]
+        start += size
 
 
 @contextmanager
-def _evaluation_mode(models: Sequence[Seq2Seq]) -> Iterator[None]:
+def evaluation_mode(models: Sequence[Seq2Seq]) -> Iterator[None]:
+    """Within it dropout is off; then the models are as they were."""
     with ExitStack() as stack:
         for model in models:
             stack.callback(model.train, model.training)

@@ -16,6 +16,8 @@ PAD, UNK, BOS, EOS = 0, 1, 2, 3
 """Ids of the four special symbols, the same in every vocabulary."""
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
 """How a heat map labels them. As text they mean nothing: a line that holds `</s>` holds four characters."""
+SPACE = "▁"
+"""What begins the first piece of a word, where pieces are parts of words."""
 UNKNOWN = "\ufffd"
 """What the id UNK decodes to: Unicode's mark for a lost character."""
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # Unicode's categories of what has no shape
