@@ -408,14 +408,28 @@ def test_tsv_columns_packing_and_errors(tmp_path: Path) -> None:
     write(tmp_path / "x.tsv", (tmp_path / "x.tsv").read_text() + "\n")
     with pytest.raises(ValueError, match=r"line 8 has 1 column"):
         list(Tsv("a", "b", file).pairs("val"))
-    with pytest.raises(ValueError, match=r"3 lines; .*data\.val=1 and data\.test=2 are too many"):
+    with pytest.raises(ValueError, match=r"data\.val=1 and data\.test=2 are too many: .* Of 3 lines 0 lack a side"):
         list(Tsv("a", "b", table(tmp_path / "y", rows[:3]), val=1, test=2).pairs("val"))
     with pytest.raises(ValueError, match=r"data\.file is not set"):
         Tsv("a", "b").fingerprint()
     with pytest.raises(ValueError, match=r"data\.columns is \[0\]"):
         Tsv("a", "b", file, columns=[0])
+    with pytest.raises(ValueError, match=r"data\.columns is \[1, 1\]"):
+        Tsv("a", "b", file, columns=[1, 1])
+    with pytest.raises(ValueError, match=r"x\.zip: a \.zip holds files \(x\.tsv\)"):
+        list(Tsv("a", "b", str(tmp_path / "x.zip"), "y.tsv").pairs("val"))
     with pytest.raises(ValueError, match=r"data\.val is 0"):
         Tsv("a", "b", file, val=0)
+
+
+def test_tsv_rows_without_text_on_a_side_are_not_drawn_and_link_nothing(tmp_path: Path) -> None:
+    rows = [(f"s{i}", f"t{i}") for i in range(31)]
+    holes = [(f"s{i}", " ") for i in range(29)] + [("", f"t{i}") for i in range(29)]
+    corpus = Tsv("a", "b", table(tmp_path / "x", [*rows, *holes]), val=13, test=17, seed=3)
+    assert {*corpus.pairs("val"), *corpus.pairs("test")} < set(rows)
+    assert len(set(corpus.pairs("train")) & set(rows)) == 1
+    with pytest.raises(ValueError, match=r"leaving 0 for training\. Of 89 lines 58 lack a side"):
+        list(Tsv("a", "b", table(tmp_path / "x", [*rows, *holes]), val=13, test=18, seed=3).pairs("val"))
 
 
 @needs_shared

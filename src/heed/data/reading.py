@@ -29,13 +29,14 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _open(path: Path, member: str | None) -> AbstractContextManager[Any]:
-    if member is not None:
-        return zipfile.ZipFile(path).open(member)
-    if path.suffix == ".zip":
-        names = ", ".join(zipfile.ZipFile(path).namelist()[:5])
-        raise ValueError(
-            f"{path}: a .zip holds files ({names}); name one by data.member (of data=tsv), or unpack it"
-        )
+    if member is not None or path.suffix == ".zip":
+        packed = zipfile.ZipFile(path)
+        if member not in packed.namelist():
+            names = ", ".join(packed.namelist()[:5])
+            raise ValueError(
+                f"{path}: a .zip holds files ({names}); name one by data.member (of data=tsv), or unpack it"
+            )
+        return packed.open(member)
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 

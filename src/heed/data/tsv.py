@@ -23,7 +23,7 @@ class Tsv(Corpus):
     """A plain, `.gz` or zipped table without quoting, as from Tatoeba.
 
     Lines that share a sentence, on either side, and all lines linked through such lines form a component;
-    a component goes to one split as a whole. So no sentence of val or test is ever seen in training.
+    a component goes to one split as a whole. Lines without text on a side go to train, which drops them. So no sentence of val or test is ever seen in training.
     """
 
     file: str | None = None
@@ -34,7 +34,7 @@ class Tsv(Corpus):
     seed: int = 1  # of the draw
 
     def __post_init__(self) -> None:
-        if len(self.columns) != 2 or min(self.columns) < 0:
+        if len(set(self.columns)) != 2 or len(self.columns) != 2 or min(self.columns) < 0:
             raise ValueError(f"data.columns is {list(self.columns)}; give two column numbers, from 0")
         require_between("data.val", self.val, 1)
         require_between("data.test", self.test, 1)
@@ -73,14 +73,18 @@ class Tsv(Corpus):
         """The split of each line, as its place in SPLITS."""
         parents: list[int] = []  # disjoint sets over lines: a component's root is its first line
         first_with: tuple[dict[str, int], dict[str, int]] = ({}, {})
+        blank = set()  # lines that training drops and that test nothing: they are not drawn, and link nothing
         for line, pair in enumerate(self._rows()):
             parents.append(line)
+            if not all(map(str.strip, pair)):
+                blank.add(line)
+                continue
             for first, text in zip(first_with, pair, strict=True):
                 a, b = _root(parents, line), _root(parents, first.setdefault(text, line))
                 parents[max(a, b)] = min(a, b)
         roots = [_root(parents, line) for line in range(len(parents))]
         sizes = Counter(roots)
-        order = list(sizes)
+        order = [root for root in sizes if root not in blank]
         random.Random(self.seed).shuffle(order)
         label_of: dict[int, int] = {}
         for label in (1, 2):
@@ -91,10 +95,14 @@ class Tsv(Corpus):
                     room -= sizes[root]
         labels = np.array([label_of.get(root, 0) for root in roots], np.int8)
         train, val, test = np.bincount(labels, minlength=3)
+        train -= len(blank)
         if (val, test) != (self.val, self.test) or train == 0:
-            asked = f"data.val={self.val} and data.test={self.test}"
-            held = f"only {val} and {test} could be held out, leaving {train} for training"
-            raise ValueError(f"{self.file}: {len(roots)} lines; {held}; {asked} are too many")
+            linked = max((sizes[root] for root in order), default=0)
+            raise ValueError(
+                f"{self.file}: data.val={self.val} and data.test={self.test} are too many: only {val} and {test} could "
+                f"be held out, leaving {train} for training. Of {len(roots)} lines {len(blank)} lack a side, and "
+                f"lines that share a sentence stay together, up to {linked} of them"
+            )
         return labels
 
 
