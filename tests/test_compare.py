@@ -9,15 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tiny import ROOT, command, overrides, script
+from tiny import ROOT, command, config, overrides, script, write_corpus
 
 from heed import sweep as sweeping
 from heed.commands.compare import short
+from heed.commands.train import train
 from heed.evaluation.comparison import (
     Evaluated,
     identical,
@@ -27,7 +29,7 @@ from heed.evaluation.comparison import (
     warn,
 )
 from heed.evaluation.significance import Scored, differences, holm
-from heed.run import default_path
+from heed.run import Run, default_path
 from heed.sweep import jobs
 
 REFERENCES = [" ".join(random.Random(i).choices("abcdefgh", k=9)) for i in range(53)]
@@ -251,6 +253,21 @@ def test_signals_are_handed_on_to_a_run_so_that_a_second_ctrl_c_stops_it(monkeyp
     with pytest.raises(SystemExit, match="130"):
         sweeping.train_in_own_process()
     assert sent == [signal.SIGINT, signal.SIGINT]
+
+
+def test_a_run_that_is_there_but_is_not_what_was_asked_for_is_no_part_of_the_report(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus")
+    run = Run(tmp_path / "run")
+    asked = config(tmp_path)
+    sweeping.refuse_other(run, asked)  # not begun
+    train(replace(asked, training=replace(asked.training, max_epochs=1)), run.path)
+    asked = run.config()
+    sweeping.refuse_other(run, asked)
+    with pytest.raises(ValueError, match=r"another configuration.*\n  seed: 1, 2"):
+        sweeping.refuse_other(run, replace(asked, seed=2))
+    (tmp_path / "corpus" / "train.en").write_text("MUH\n" * 60)
+    with pytest.raises(ValueError, match="was trained on another corpus, or its data have changed since"):
+        sweeping.refuse_other(run, asked)
 
 
 @pytest.mark.slow

@@ -5,12 +5,15 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from making import EXAMPLE, ROOT
+from making import EXAMPLE, ROOT, train_config
 from omegaconf import OmegaConf
+from tiny import command, overrides, write_corpus
 
+from heed.build import build_model, load_run
 from heed.component import component
 from heed.score import Score
 
@@ -87,6 +90,37 @@ def test_the_readme_shows_these_commands():
     command = "PYTHONPATH=examples/custom_score python scripts/train.py"
     assert f"{command} --config-dir examples/custom_score/configs score=mine\n" in readme
     assert f"{command} '~score' '+score._target_=my_scores.Distance' '+score.sharpness=2.0'\n" in readme
+
+
+class Flat(Score):
+    """Energies that fit any number of keys: by broadcasting they would be uniform attention."""
+
+    def forward(self, query, keys):
+        return query.sum(-1, keepdim=True)
+
+
+def test_energies_of_another_shape_are_refused():
+    flat = {"_target_": f"{__name__}.Flat"}
+    with pytest.raises(ValueError, match=r"Flat gives energies of shape \(2, 3, 1\).*must be \(2, 3, 5\)"):
+        build_model(replace(train_config(), score=flat), (7, 7), joint=True)
+
+
+def test_a_run_is_of_the_code_that_its_score_had(tmp_path, monkeypatch, caplog):
+    """Editing a score between two commands is what people do: the old one's run must not pass for the new one's."""
+    code = "from heed.score import Dot\n\nclass Mine(Dot):\n    pass\n"
+    (tmp_path / "mine_alone.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    write_corpus(tmp_path / "corpus")
+    given = (*overrides(tmp_path), f"run={tmp_path / 'run'}", "training.max_epochs=1")
+    given += ("~score", "+score._target_=mine_alone.Mine", "model.decoder_dim=10")
+    command("train", *given)
+    command("train", *given)  # the same: nothing to say
+    (tmp_path / "mine_alone.py").write_text(code + "# and more\n")
+    with pytest.raises(ValueError, match=r"mine_alone\.py has changed since"):
+        command("train", *given)
+    assert "mine_alone.py" not in caplog.text
+    load_run(tmp_path / "run", "best")
+    assert "mine_alone.py is no longer what was trained" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -408,7 +408,9 @@ def test_tsv_columns_packing_and_errors(tmp_path: Path) -> None:
     write(tmp_path / "x.tsv", (tmp_path / "x.tsv").read_text() + "\n")
     with pytest.raises(ValueError, match=r"line 8 has 1 column"):
         list(Tsv("a", "b", file).pairs("val"))
-    with pytest.raises(ValueError, match=r"data\.val=1 and data\.test=2 are too many: .* Of 3 lines 0 lack a side"):
+    with pytest.raises(
+        ValueError, match=r"data\.val=1 and data\.test=2 are too many: .* Of 3 lines 0 lack a side"
+    ):
         list(Tsv("a", "b", table(tmp_path / "y", rows[:3]), val=1, test=2).pairs("val"))
     with pytest.raises(ValueError, match=r"data\.file is not set"):
         Tsv("a", "b").fingerprint()

@@ -1,6 +1,7 @@
 """Configuration to model, trainer, and what a run holds."""
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from heed.component import build_tokenizer_settings, component
+from heed.component import build_tokenizer_settings, component, own_code
 from heed.config import TrainConfig
 from heed.data.batches import Batches, Sampling
 from heed.data.prepare import Prepared
@@ -27,6 +28,7 @@ from heed.training.trainer import Trainer
 from heed.training.validation import Validator
 
 EMBEDDING_STD = 0.1
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -64,6 +66,7 @@ def build_model(config: TrainConfig, vocabularies: tuple[int, int], joint: bool)
         score = component(
             "score", config.score, Score, query_dim=settings.decoder_dim, key_dim=encoder.state_dim
         )
+        check_energies(score)
     with forked(seed, "decoder"):
         decoder = component(
             "decoder",
@@ -95,6 +98,19 @@ def build_model(config: TrainConfig, vocabularies: tuple[int, int], joint: bool)
         dropout(),
         settings.word_dropout,
     )
+
+
+@torch.no_grad()
+def check_energies(score: Score) -> None:
+    """`ValueError` unless it compares each query with each key: energies of another shape might fit by chance."""
+    B, N, S = 2, 3, 5
+    keys = score.prepare(torch.zeros(B, S, score.key_dim))
+    shape = tuple(score(torch.zeros(B, N, score.query_dim), keys).shape)
+    if shape != (B, N, S):
+        raise ValueError(
+            f"score: {type(score).__name__} gives energies of shape {shape} for {B} sentences, {N} queries and {S} "
+            f"keys: it must be {(B, N, S)}, an energy of each query with each key"
+        )
 
 
 def _embedding(num: int, dim: int) -> nn.Embedding:
@@ -133,9 +149,8 @@ def build_trainer(config: TrainConfig, prepared: Prepared, run: Run) -> Trainer:
     batches = Batches(prepared.pairs("train"), budget, config.seed, sampling=sampling)
     if not states(run.checkpoints):
         load_vectors(model, build_tokenizer_settings(config.tokenizer), tokenizers)
-        run.record(
-            finished=False, **facts(model, batches, (prepared.directory / "prepare.json").read_bytes())
-        )
+        made_of = facts(model, batches, (prepared.directory / "prepare.json").read_bytes())
+        run.record(finished=False, code=own_code(config), **made_of)
     return Trainer(model, batches, validator, config.training, run, config.seed, device, precision)
 
 
@@ -168,6 +183,8 @@ def load_run(path: str | Path, checkpoint: str) -> tuple[Seq2Seq, Tokenizers, Tr
     run = Run(path)
     config = run.config()
     run.check_corpus()
+    for changed in run.changed_code(config):
+        log.warning("%s: %s is no longer what was trained", path, changed)
     tokenizers = load_pair(build_tokenizer_settings(config.tokenizer), run.path)
     sizes = (len(tokenizers.src), len(tokenizers.tgt))
     weights, file = read_weights(run.checkpoints, checkpoint)

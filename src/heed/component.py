@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from heed.config import CONFIGS, TrainConfig, typed
 from heed.data.corpus import Corpus
+from heed.seals import sha256
 from heed.text.tokenizer import TokenizerSettings
 
 COMPONENTS = ("data", "tokenizer", "score", "decoder")  # the groups of a TrainConfig that have a `_target_`
@@ -77,6 +78,13 @@ def trust(config: TrainConfig) -> None:
     """Imports the components that the user's own command names: from now on a run may name them too."""
     for group in COMPONENTS:
         get_class(str(getattr(config, group)["_target_"]))
+
+
+def own_code(config: TrainConfig) -> dict[str, str]:
+    """SHA-256 of the source files of score and decoder, by file name, where they are the user's own."""
+    targets = [str(part.get("_target_")) for part in (config.score, config.decoder)]
+    files = [inspect.getsourcefile(get_class(one)) for one in targets if not one.startswith("heed.")]
+    return {Path(file).name: sha256(Path(file)) for file in files if file}
 
 
 def own_directories() -> list[Path]:

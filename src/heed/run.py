@@ -14,7 +14,7 @@ from zlib import crc32
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from heed.component import COMPONENTS, refuse_strange_targets
+from heed.component import COMPONENTS, own_code, refuse_strange_targets
 from heed.config import TrainConfig, typed
 from heed.files import write
 from heed.seals import (
@@ -67,6 +67,19 @@ class Run:
                 + "\n".join(f"  {key}: {there!r}, {here!r}" for key, there, here in differences)
                 + "\nName another directory (make: RUN=..., script: run=...), or remove this one"
             )
+        if changed := self.changed_code(config):
+            raise ValueError(
+                f"{', '.join(changed)} has changed since {self.path} was begun: bring it back, name another directory "
+                "(make: RUN=..., script: run=...), or remove this one"
+            )
+
+    def changed_code(self, config: TrainConfig) -> list[str]:
+        """Names of the source files of the user's own score or decoder that are not what the run was begun with."""
+        try:
+            known = self.facts().get("code", {})
+        except ValueError:  # they are damaged, which `record` tells
+            return []
+        return [name for name, digest in own_code(config).items() if known.get(name, digest) != digest]
 
     def claim(self, config: TrainConfig, prepared: Path) -> None:
         """Makes the directory, with what evaluation needs of the prepared corpus: the tokenizers and their provenance.

@@ -22,8 +22,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from heed import fast
 from heed.cli import CONFIGS, choices, overrides
-from heed.component import own_directories, trust
-from heed.run import default_path, relevant
+from heed.component import build_corpus, build_tokenizer_settings, own_directories, trust
+from heed.config import CompareConfig, TrainConfig, train_config, typed
+from heed.data.prepare import recipe_of
+from heed.run import Run, default_path, relevant
+from heed.seals import read_json
 
 INTERRUPTED = 130
 
@@ -80,40 +83,23 @@ class CompareRuns(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Compares them. Exits with status 1 where one has not finished, and 2 where they cannot be compared."""
         from heed.commands.compare import compare_runs
-        from heed.config import CompareConfig, train_config, typed
 
         if Path(sys.argv[0]).stem != "train":  # preparing has the same configuration
             return
-        asked: dict[str, Any] = {}  # of the runs, by path
-        notes = []
         try:
             HydraConfig.instance().set_config(config)
             arguments: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-            for job in jobs(arguments):
-                composed = compose("train", [*job, *searchpath()], return_hydra_config=True)
-                OmegaConf.set_struct(composed, False)
-                names = choices(composed, composed.pop("hydra").runtime.choices)
-                try:
-                    trained = train_config(composed, names)
-                except ValueError as error:
-                    notes.append(f"left out, {' '.join(job)}: {error}")
-                    continue
-                trust(trained)
-                path = str(composed.run or default_path(names, trained.seed, job))
-                if asked.setdefault(path, relevant(trained)) != relevant(trained):
-                    notes.append(
-                        f"left out, {' '.join(job)}: {path} is of another job; give each a run=… of its own"
-                    )
+            asked, notes = asked_for(arguments)
             if not asked:
                 raise ValueError("nothing to compare; " + "; ".join(notes))
+            first = next(iter(asked.values()))
             settings = compose("compare", ["runs=[]"])
             OmegaConf.set_struct(settings, False)
             settings.pop("fast")
-            fast.enabled = composed.fast
             comparison = typed(CompareConfig, settings)
-            comparison.search, comparison.split = asdict(trained.search), trained.test_split
-            comparison.device = trained.device
-            summary = compare_runs(list(asked), comparison, trained.names["search"], notes)
+            comparison.search, comparison.split = asdict(first.search), first.test_split
+            comparison.device = first.device
+            summary = compare_runs(list(asked), comparison, first.names["search"], notes)
         except Exception as error:  # of which Hydra would make a warning, and go on as if all were well
             if os.environ.get("HYDRA_FULL_ERROR"):
                 traceback.print_exc()
@@ -121,6 +107,41 @@ class CompareRuns(Callback):
             sys.exit(2)
         if notes or sum(len(one["runs"]) for one in summary["systems"].values()) < len(asked):
             sys.exit(1)
+
+
+def asked_for(arguments: Sequence[str]) -> tuple[dict[str, TrainConfig], list[str]]:
+    """The runs that a multirun's overrides ask for, by path, and a note on each job that none is of."""
+    asked: dict[str, TrainConfig] = {}
+    notes = []
+    for job in jobs(arguments):
+        try:
+            composed = compose("train", [*job, *searchpath()], return_hydra_config=True)
+            OmegaConf.set_struct(composed, False)
+            names = choices(composed, composed.pop("hydra").runtime.choices)
+            fast.enabled = composed.fast  # of the evaluations that are still to be made
+            config = train_config(composed, names)
+            trust(config)
+            path = str(composed.run or default_path(names, config.seed, job))
+            other = asked.get(path, config)
+            if (relevant(other), other.search) != (relevant(config), config.search):
+                raise ValueError(f"{path} is of another job; give each a run=… of its own")
+            refuse_other(Run(path), config)
+            asked[path] = config
+        except ValueError as error:
+            notes.append(f"left out, {' '.join(job)}: {error}")
+    return asked, notes
+
+
+def refuse_other(run: Run, asked: TrainConfig) -> None:
+    """`ValueError` where the directory holds a run of before that is of another configuration, code or corpus."""
+    run.check(asked)
+    if run.begun:
+        recipe = recipe_of(
+            build_corpus(asked.data), build_tokenizer_settings(asked.tokenizer), asked.max_length
+        )
+        known = read_json(run.corpus_file)
+        if any(known.get(key) != value for key, value in recipe.items()):
+            raise ValueError(f"{run.path} was trained on another corpus, or its data have changed since")
 
 
 def jobs(arguments: Sequence[str]) -> Iterator[list[str]]:

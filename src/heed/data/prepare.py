@@ -92,13 +92,8 @@ def prepare(corpus: Corpus, settings: TokenizerSettings, root: Path, max_length:
     """
     for name in (corpus.src, corpus.tgt, *corpus.splits()):  # they become names of files
         refuse_paths(name)
-    recipe = {
-        "recipe": RECIPE,
-        "corpus": {"class": _class(corpus), "src": corpus.src, "tgt": corpus.tgt, **corpus.fingerprint()},
-        "tokenizer": {"class": _class(settings), **asdict(settings)},
-        "max_length": max_length,
-    }
-    key = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    recipe = recipe_of(corpus, settings, max_length)
+    key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
     final = root / f"{type(corpus).__name__.lower()}-{corpus.src}-{corpus.tgt}-{key}"
     if not final.is_dir():
         with locked(root / ".lock", wait=True):
@@ -108,6 +103,18 @@ def prepare(corpus: Corpus, settings: TokenizerSettings, root: Path, max_length:
                 with writing(final), replacing(final) as building:
                     _build(corpus, settings, max_length, recipe, building)
     return Prepared(final, settings)
+
+
+def recipe_of(corpus: Corpus, settings: TokenizerSettings, max_length: int) -> dict[str, Any]:
+    """All that a prepared corpus depends on, as plain JSON: it stands in its `prepare.json`."""
+    recipe = {
+        "recipe": RECIPE,
+        "corpus": {"class": _class(corpus), "src": corpus.src, "tgt": corpus.tgt, **corpus.fingerprint()},
+        "tokenizer": {"class": _class(settings), **asdict(settings)},
+        "max_length": max_length,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(recipe, default=str))
+    return plain
 
 
 def _build(
@@ -130,8 +137,7 @@ def _build(
         )
     if train["kept"] < train["pairs"]:
         log.warning("train: dropped %s, of %d pairs", dropped, train["pairs"])
-    plain = json.loads(json.dumps(recipe, default=str))
-    write_json(directory / "prepare.json", {**plain, "splits": stats, "files": digests(directory)})
+    write_json(directory / "prepare.json", {**recipe, "splits": stats, "files": digests(directory)})
 
 
 def _write_text(corpus: Corpus, split: str, directory: Path) -> dict[str, int]:

@@ -23,7 +23,8 @@ class Tsv(Corpus):
     """A plain, `.gz` or zipped table without quoting, as from Tatoeba.
 
     Lines that share a sentence, on either side, and all lines linked through such lines form a component;
-    a component goes to one split as a whole. Lines without text on a side go to train, which drops them. So no sentence of val or test is ever seen in training.
+    a component goes to one split as a whole. Lines without text on a side go to train, which drops them. So no
+    sentence of val or test is ever seen in training.
     """
 
     file: str | None = None
