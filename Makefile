@@ -20,6 +20,12 @@ BIN     := .venv/bin
 VENV    := .venv/installed
 # What a version of a library could break: files, tokenizers, training, reports.
 LOWEST  := $(addprefix tests/test_,text.py training.py golden_runs.py evaluation.py)
+# A path as Hydra takes it: in quotes, but for a list.
+quoted = $(if $(filter [%,$(firstword $(1))),$(1),"$(1)")
+# A variable that a target's line does not name would have no effect: it is refused.
+GIVEN  := $(filter-out PYTHON,$(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v)))
+$(foreach goal,$(MAKECMDGOALS),$(foreach v,$(GIVEN),\
+  $(if $(shell grep -E '^$(goal):.*##.* $v\>' $(firstword $(MAKEFILE_LIST))),,$(error make $(goal) takes no $v: see make help))))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train evaluate translate align compare scores tensorboard data test test-all test-lowest bench torture soak fuzz audit lint format clean
@@ -39,26 +45,26 @@ $(VENV): pyproject.toml constraints.txt
 setup: $(VENV) ## set up .venv; every target does it where needed
 
 train: $(VENV) ## train a run, or go on with it, then evaluate it: SCORE DECODER DATA SEED RUN ARGS
-	@$(BIN)/python scripts/train.py $(if $(SCORE),score=$(SCORE)) $(if $(DECODER),decoder=$(DECODER)) data=$(DATA) seed=$(SEED) $(if $(RUN),'run=$(RUN)') $(ARGS)
+	@$(BIN)/python scripts/train.py $(if $(SCORE),score=$(SCORE)) $(if $(DECODER),decoder=$(DECODER)) data=$(DATA) seed=$(SEED) $(if $(RUN),'run=$(call quoted,$(RUN))') $(ARGS)
 
 evaluate: $(VENV) need-run ## translate a split of a run's corpus and report BLEU, chrF2, TER: RUN ARGS
-	@$(BIN)/python scripts/evaluate.py 'run=$(RUN)' $(ARGS)
+	@$(BIN)/python scripts/evaluate.py 'run=$(call quoted,$(RUN))' $(ARGS)
 
 translate: $(VENV) need-run ## translate standard input line by line, or at a prompt: RUN ARGS
-	@$(BIN)/python scripts/translate.py 'run=$(RUN)' $(ARGS)
+	@$(BIN)/python scripts/translate.py 'run=$(call quoted,$(RUN))' $(ARGS)
 
 align: $(VENV) need-run ## word links of given translations by a run's attention, and AER: RUN ARGS
-	@$(BIN)/python scripts/align.py 'run=$(RUN)' $(ARGS)
+	@$(BIN)/python scripts/align.py 'run=$(call quoted,$(RUN))' $(ARGS)
 
 compare: $(VENV) ## scores side by side, and which differences are more than chance: SCORES SEEDS DECODER DATA, or RUNS; ARGS
 	@test -n '$(SCORES)$(RUNS)' || { echo 'make compare needs SCORES=dot,general to train, or RUNS="runs/grammar/luong/*/*" to report on'; exit 1; }
-	@$(BIN)/python $(if $(RUNS),scripts/compare.py 'runs=$(RUNS)',scripts/train.py --multirun seed=$(SEEDS) score=$(SCORES) $(if $(DECODER),decoder=$(DECODER)) data=$(DATA)) $(ARGS)
+	@$(BIN)/python $(if $(RUNS),scripts/compare.py 'runs=$(call quoted,$(RUNS))',scripts/train.py --multirun seed=$(SEEDS) score=$(SCORES) $(if $(DECODER),decoder=$(DECODER)) data=$(DATA)) $(ARGS)
 
 scores: $(VENV) ## list the attention scores: equation, reference, parameters
 	@$(BIN)/python scripts/scores.py
 
-tensorboard: $(VENV) ## watch all runs in a browser: RUN for one
-	$(BIN)/tensorboard --logdir $(or $(RUN),runs) $(ARGS)
+tensorboard: $(VENV) ## watch all runs in a browser: RUN for one, ARGS
+	$(BIN)/tensorboard --logdir '$(or $(RUN),runs)' $(ARGS)
 
 data: $(VENV) ## prepare a corpus; train does it by itself: DATA ARGS
 	@$(BIN)/python scripts/prepare.py data=$(DATA) $(ARGS)
@@ -66,23 +72,23 @@ data: $(VENV) ## prepare a corpus; train does it by itself: DATA ARGS
 test: $(VENV) ## the fast tests: ARGS goes to pytest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
-test-all: $(VENV) ## all tests, also those of minutes
+test-all: $(VENV) ## all tests, also those of minutes: ARGS
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m '' $(ARGS)
 
 bench: $(VENV) ## measure speed and memory against a textbook loop, into bench.json: QUICK RUN ARGS="--score dot"
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(RUN),--run '$(RUN)') $(ARGS)
 
-torture: $(VENV) ## kill training, preparing, evaluating, comparing; damage files; check that nothing is lost: KILLS MUTATIONS
+torture: $(VENV) ## kill training, preparing, evaluating, comparing; damage files; check that nothing is lost: KILLS MUTATIONS ARGS
 	@OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python tests/torture.py --kills $(KILLS) --mutations $(MUTATIONS) $(ARGS)
 
-soak: $(VENV) ## train and translate for long, and watch memory, files, threads, disk: MINUTES LINES
+soak: $(VENV) ## train and translate for long, and watch memory, files, threads, disk: MINUTES LINES ARGS
 	@PYTHONPATH=.:tests $(BIN)/python tests/soak.py --minutes $(MINUTES) --lines $(LINES) $(ARGS)
 
-fuzz: $(VENV) ## random bytes into all that reads them, guided by coverage: INPUTS
+fuzz: $(VENV) ## random bytes into all that reads them, guided by coverage: INPUTS ARGS
 	@$(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3'
 	@PYTHONPATH=.:tests $(BIN)/python tests/fuzz.py -runs=$(INPUTS) -max_len=512 -rss_limit_mb=8192 $(ARGS)
 
-test-lowest: ## a part of the tests with the lowest versions that pyproject.toml promises, in .venv-lowest
+test-lowest: ## a part of the tests with the lowest versions that pyproject.toml promises, in .venv-lowest: ARGS
 	@[ -e .venv-lowest/bin/pip ] || $(PYTHON) -m venv .venv-lowest
 	@awk -F== 'NR == FNR {low[tolower($$1)]; print; next} !(tolower($$1) in low)' constraints-lowest.txt constraints.txt > .venv-lowest/constraints.txt
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --constraint .venv-lowest/constraints.txt --editable '.[dev]'

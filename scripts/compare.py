@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from heed.cli import choices, script
+from heed.cli import script, search_name
 
 
 @script("compare")
@@ -11,7 +11,7 @@ def main(composed: DictConfig) -> None:
     from heed.commands.compare import compare
     from heed.config import CompareConfig, typed
 
-    compare(typed(CompareConfig, composed), choices(composed)["search"])
+    compare(typed(CompareConfig, composed), search_name(composed))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from heed.cli import choices, script
+from heed.cli import script, search_name
 
 
 @script("evaluate")
@@ -11,7 +11,7 @@ def main(composed: DictConfig) -> None:
     from heed.commands.evaluate import evaluate, summary
     from heed.config import EvaluateConfig, typed
 
-    print(summary(*evaluate(typed(EvaluateConfig, composed), choices(composed)["search"])))
+    print(summary(*evaluate(typed(EvaluateConfig, composed), search_name(composed))))
 
 
 if __name__ == "__main__":

@@ -71,6 +71,13 @@ def test_evaluate_any_split_and_search(run: Path) -> None:
     hypotheses = (run / "eval" / "val-greedy" / "hypotheses.txt").read_bytes()
     assert hypotheses.count(b"\n") == 7
     assert (run / "eval" / "val-greedy" / "report.md").exists()
+    # Options may stand before overrides. What is given of the search is in the name: it replaces no other evaluation.
+    done = script(
+        *("evaluate", "--config-dir", "examples/custom_score/configs", f"run={run}", "split=val"),
+        *("search=greedy", "search.alpha=0.5", "metrics.bootstrap=0"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert (run / "eval" / "val-greedy-search.alpha_0.5" / "hypotheses.txt").read_bytes() == hypotheses
     with pytest.raises(ValueError, match="there is no split 'dev': the corpus has train, val, test"):
         command("evaluate", f"run={run}", "split=dev")
 
@@ -97,6 +104,19 @@ def test_search_is_that_of_the_run_and_what_is_given_goes_before_it(run: Path) -
 
     assert n_best("search.n_best=3") == n_best("search=beam", "search.n_best=3", *searched)
     assert n_best("search=greedy").count("\t") == 1
+
+
+def test_a_run_that_was_evaluated_on_validation_is_so_by_default(run: Path) -> None:
+    other = run.parent / "on-val"
+    command("train", *overrides(run.parent), f"run={other}", "training.max_epochs=1", "test_split=val")
+    directory, _ = command("evaluate", f"run={other}", "metrics.bootstrap=0")
+    assert directory == other / "eval" / "val-beam"
+
+
+def test_translating_without_standard_input_is_told(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ValueError, match="standard input is closed"):
+        command("translate", f"run={run}")
 
 
 def test_ensemble_of_a_run_with_itself_is_the_run(run: Path) -> None:

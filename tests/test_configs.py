@@ -1,7 +1,9 @@
 """Every YAML in configs/ composes, builds what it describes, has all its keys, and says what each is for."""
 
 import inspect
+import os
 import re
+import shutil
 import subprocess
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import heed.config
 from heed.build import build_model
+from heed.commands import scores
 from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import (
     AlignConfig,
@@ -28,7 +31,7 @@ from heed.config import (
     typed,
 )
 from heed.data.multi30k import TOKENISED
-from heed.search.beam import SearchSettings
+from heed.search.settings import SearchSettings
 
 CONFIGS = ROOT / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -187,6 +190,38 @@ def test_make_leaves_a_recipe_its_choice_of_score_and_wiring() -> None:
         )
         words = shown.stdout.split("scripts/train.py")[1].split()
         assert [word for word in words if word.startswith(("score=", "decoder="))] == chosen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["train", "score=dot"], "make train takes no score"),
+        (["train", "SCORES=dot"], "make train takes no SCORES"),
+        (["compare", "SCORES=dot", "SEED=4"], "make compare takes no SEED"),
+        (["evaluate", "RUN=runs/grün = 1"], """scripts/evaluate.py 'run="runs/grün = 1"'"""),
+        (["translate", "RUN=[runs/a, runs/b]"], "scripts/translate.py 'run=[runs/a, runs/b]'"),
+        (["compare", "RUNS=runs/a runs/b*"], """scripts/compare.py 'runs="runs/a runs/b*"'"""),
+    ],
+)
+def test_make_refuses_variables_without_effect_and_quotes_paths(arguments, shown) -> None:
+    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    done = subprocess.run(
+        ["make", "-n", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert shown in done.stdout + done.stderr
+
+
+def test_scores_are_listed_also_beside_one_that_cannot_be_made(tmp_path, monkeypatch, capsys) -> None:
+    shutil.copytree(CONFIGS / "score", tmp_path / "score")
+    (tmp_path / "score" / "away.yaml").write_text("_target_: not_there.Score\n")
+    (tmp_path / "score" / "broken.yaml").write_text("{\n")
+    (tmp_path / "score" / "narrow.yaml").write_text("defaults: [bahdanau, _self_]\ndim: 7\n")
+    monkeypatch.setattr(scores, "CONFIGS", tmp_path)
+    scores.list_scores()
+    shown = capsys.readouterr().out
+    assert "away        cannot be made: score._target_ is 'not_there.Score'" in shown
+    assert "broken      cannot be made: " in shown and "concat      the same as bahdanau\n" in shown
+    assert "v_a 7, W_a.weight 7×512" in shown and "uniform     0\n" in shown
 
 
 def test_runs_of_a_comparison_can_go_to_slurm() -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from heed import fast
 from heed.config import CONFIGS
+from heed.files import file_name
 
 # Before torch is loaded. Threads that wait for each other spin, by default for so long that training beside any other
 # work becomes ten times slower; not to spin at all costs a third of the speed on an idle machine. (docs/LOG.md)
@@ -21,6 +23,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # oneDNN keeps the code that it makes for each shape of a product. By default that is 1,024 shapes and gigabytes, hardly
 # any of them met twice; what a step uses again fits in these.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+
+OVERRIDE = re.compile(r"[^-].*=|~")
 
 
 def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -51,7 +55,14 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
                 print("interrupted", file=sys.stderr)
                 sys.exit(130)
 
-        return hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(run)
+        command = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(run)
+
+        def main() -> None:
+            # Hydra takes no overrides behind an option: they go first, wherever they stand.
+            sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: not OVERRIDE.match(argument))
+            command()
+
+        return main
 
     return decorate
 
@@ -71,3 +82,9 @@ def choices(config: DictConfig, chosen: Mapping[str, Any] | None = None) -> dict
 def overrides() -> list[str]:
     """What was overridden on the command line."""
     return list(HydraConfig.get().overrides.task)
+
+
+def search_name(config: DictConfig) -> str:
+    """What an evaluation's search is called: its YAML, and what was overridden of search and metrics."""
+    given = (one for one in overrides() if re.match(r"search\.|metrics\.(?!bootstrap)", one))
+    return "-".join([choices(config)["search"], *map(file_name, sorted(given))])

@@ -65,7 +65,10 @@ def refuse_strange_targets(group: str, config: Mapping[str, Any], mine: Mapping[
         return
     for directory in (CONFIGS, *own_directories()):
         for path in directory.glob("*/*.yaml"):
-            named: Any = OmegaConf.to_container(OmegaConf.load(path))
+            try:
+                named: Any = OmegaConf.to_container(OmegaConf.load(path))
+            except Exception as error:
+                raise ValueError(f"{path} cannot be read: {error}") from None
             if isinstance(named, dict) and named.get("_target_") == target:
                 return
     raise ValueError(

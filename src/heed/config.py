@@ -182,7 +182,7 @@ class EvaluateConfig:
 
     run: Any
     checkpoint: str
-    split: str
+    split: str | None  # null: as in training
     search: dict[str, Any]  # null: as in training
     metrics: MetricSettings
     device: str
@@ -194,7 +194,7 @@ class AlignConfig:
 
     run: Any
     checkpoint: str
-    split: str
+    split: str | None  # null: as in training
     source: str | None
     target: str | None
     gold: str | None
@@ -216,7 +216,7 @@ class CompareConfig:
     """`scripts/compare.py`."""
 
     runs: Any  # run directories, or patterns of them
-    split: str
+    split: str | None  # null: as in training
     search: dict[str, Any]  # null: as in training
     device: str
     samples: int | None

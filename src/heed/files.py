@@ -86,6 +86,11 @@ def flush(path: Path) -> None:
     os.close(descriptor)
 
 
+def file_name(text: str) -> str:
+    """The text without what a file system, a shell or Hydra takes for its own."""
+    return re.sub(r"[^\w.+-]+", "_", text, flags=re.ASCII)
+
+
 def refuse_paths(name: str) -> None:
     """`ValueError` unless it can be the name of a file, and so leads nowhere else."""
     if not re.fullmatch(r"(?!\.)[\w.+ -]{1,100}", name):

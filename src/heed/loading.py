@@ -61,17 +61,29 @@ def make_translator(config: EvaluateConfig | TranslateConfig) -> "tuple[Translat
     return Translator(models, tokenizers, search, device, autocast), trained
 
 
-def held_out(runs: Any, trained: TrainConfig, split: str) -> tuple[Corpus, str, list[tuple[str, str]]]:
-    """The corpus of the runs, and the name and the pairs of its `split`.
+def held_out(runs: Any, trained: TrainConfig, split: str | None) -> tuple[Corpus, str, list[tuple[str, str]]]:
+    """The corpus of the runs, and the name and the pairs of its `split`, by default of the one that training names.
 
     `ValueError` where they are not what was held out from the training of each run.
     """
     corpus = build_corpus(trained.data)
-    name = corpus.resolve(split)
-    pairs = list(corpus.pairs(name))
+    name = corpus.resolve(split or trained.test_split)
+    try:
+        pairs = list(corpus.pairs(name))
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. If the run's corpus has moved, repeat the training command with its new place"
+        ) from None
     for path in as_list(runs):
         Run(path).check_split(name, pairs)
     return corpus, name, pairs
+
+
+def which_weights(config: EvaluateConfig | AlignConfig) -> str:
+    """The end of a directory's name: of which weights, where not the best, and of how many runs, where not one."""
+    num = len(as_list(config.run))
+    weights = "" if config.checkpoint == "best" else f"-{config.checkpoint}"
+    return weights + (f"-ensemble{num}" if num > 1 else "")
 
 
 def tokenizer_files(path: str) -> dict[str, bytes]:

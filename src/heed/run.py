@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from heed.component import COMPONENTS, own_code, refuse_strange_targets
 from heed.config import TrainConfig, typed
-from heed.files import write
+from heed.files import file_name, write
 from heed.seals import (
     BLANK,
     FORMAT,
@@ -252,9 +252,8 @@ def default_path(names: dict[str, str], seed: int, overrides: Sequence[str]) -> 
     parts = [recipe if recipe != data else "", names.get("decoder", "decoder")]
     learned = r"(data|tokenizer|subwords|model|training|decoder|score|metrics)\.|(tokenizer|model|training|max_length)="
     not_learned = (*WITHOUT_EFFECT, "score._target_")  # the score is named anyway
-    # Without what a shell or Hydra takes for its own: the directory has to be named in commands.
     parts += sorted(
-        re.sub(r"[^\w.+-]+", "_", override)
+        file_name(override)  # it has to be named in commands
         for override in (override.lstrip("+") for override in overrides)
         if re.match(learned, override) and override.partition("=")[0] not in not_learned
     )

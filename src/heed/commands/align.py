@@ -6,12 +6,14 @@ from pathlib import Path
 from heed.config import AlignConfig
 from heed.data.reading import read_aligned
 from heed.files import write
-from heed.loading import as_list, held_out, load
+from heed.loading import as_list, held_out, load, which_weights
 from heed.seals import write_json
 
 
 def align(config: AlignConfig) -> dict[int, dict[str, float]]:
     """Makes the run say given translations and writes its attention as word links into `align/<split>/` of the run.
+
+    The directory's name says of which weights too, as that of an evaluation does.
 
     `links.txt` (Pharaoh's format), `alignments.npz` (between words), and, where gold links are known, `scores.json`.
     """
@@ -39,7 +41,7 @@ def align(config: AlignConfig) -> dict[int, dict[str, float]]:
     )
     aligned = align_words(tokenizers, sources, targets, [pair.alignment for pair in forced], OFFSETS)
     found = {offset: one._asdict() for offset, one in measure(aligned, gold).items()} if gold else {}
-    directory = Path(as_list(config.run)[0]) / "align" / name
+    directory = Path(as_list(config.run)[0]) / "align" / f"{name}{which_weights(config)}"
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "scores.json").unlink(missing_ok=True)  # of an earlier call, which may have had gold links
     links = "".join(format_links(pair.links[0]) + "\n" for pair in aligned)

@@ -60,8 +60,7 @@ def compare_runs(
     configs = {path: Run(path).config() for path in finished}
     trained = configs[finished[0]]
     search = common_search(configs, config.search)
-    if search_name == "trained":
-        search_name = trained.names["search"]
+    search_name = re.sub("^trained", trained.names["search"], search_name)
     splits, pairs = common_sentences(configs, config.split)
     names, shared = name_systems(configs)
     runs = []
@@ -115,14 +114,14 @@ def common_search(configs: dict[str, TrainConfig], given: dict[str, Any]) -> Sea
 
 
 def common_sentences(
-    configs: dict[str, TrainConfig], split: str
+    configs: dict[str, TrainConfig], split: str | None
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """What each run's corpus calls the split, and its pairs; `ValueError` where they are not the same for all."""
     names, found = {}, dict[str, list[tuple[str, str]]]()  # the pairs by what the corpus is made of
     for path, trained in configs.items():
         key = json.dumps(trained.data, sort_keys=True)
         corpus = build_corpus(trained.data)
-        names[path] = corpus.resolve(split)
+        names[path] = corpus.resolve(split or trained.test_split)
         if key not in found:
             found[key] = list(corpus.pairs(names[path]))
         first = next(iter(found.values()))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 import shlex
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from heed.config import EvaluateConfig, TrainConfig
-from heed.loading import as_list, held_out, make_translator
+from heed.loading import as_list, held_out, make_translator, which_weights
 from heed.run import Run
 from heed.seals import check_digests, read_json, sha256
 
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 def evaluate(config: EvaluateConfig, search_name: str) -> tuple[Path, dict[str, Any]]:
     """Translates a split, writes the evaluation into `directory_of` it; returns that and what its `scores.json` holds.
 
-    What the search leaves open is as in training, for `search_name` its name too where that is `trained`.
+    What the search leaves open is as in training, for `search_name` its name too where that begins with `trained`.
     """
     translator, trained = make_translator(config)
     from heed.evaluation.aligner import OFFSETS, align_words, measure
@@ -34,8 +35,7 @@ def evaluate(config: EvaluateConfig, search_name: str) -> tuple[Path, dict[str, 
     metrics = config.metrics.over(trained.metrics)
     make_bleu(str(metrics.tokenize), lowercase=False)  # some need what is not here
     config = replace(config, search=asdict(translator.settings))
-    if search_name == "trained":
-        search_name = trained.names["search"]
+    search_name = re.sub("^trained", trained.names["search"], search_name)
     corpus, split, pairs = held_out(config.run, trained, config.split)
     sources, references = map(list, zip(*pairs, strict=True))
     directory = directory_of(config, split, search_name)
@@ -78,10 +78,7 @@ def evaluate(config: EvaluateConfig, search_name: str) -> tuple[Path, dict[str, 
 
 def directory_of(config: EvaluateConfig, split: str, search_name: str) -> Path:
     """`eval/<split>-<search>` in the (first) run; of which weights, where not the best, and of how many runs."""
-    runs = as_list(config.run)
-    weights = "" if config.checkpoint == "best" else f"-{config.checkpoint}"
-    ensemble = f"-ensemble{len(runs)}" if len(runs) > 1 else ""
-    return Path(runs[0]) / "eval" / f"{split}-{search_name}{weights}{ensemble}"
+    return Path(as_list(config.run)[0]) / "eval" / f"{split}-{search_name}{which_weights(config)}"
 
 
 def find_or_make(
@@ -91,7 +88,7 @@ def find_or_make(
 
     The configuration leaves nothing of the search open, and its split is one of the corpus.
     """
-    directory = directory_of(config, config.split, search_name)
+    directory = directory_of(config, str(config.split), search_name)
     scores = earlier(directory, about(config, trained, pairs))
     return (directory, scores) if scores else evaluate(config, search_name)
 

@@ -1,7 +1,9 @@
 """The attention scores there are."""
 
+import json
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from heed.cli import CONFIGS
@@ -12,13 +14,19 @@ def list_scores() -> None:
     """Prints each score in configs/score/: name, equation, reference, and parameters for queries and keys of 512."""
     from heed.score import Score
 
+    names: dict[str, str] = {}  # of what has been shown, by its configuration
+
     for path in sorted((CONFIGS / "score").glob("*.yaml")):
-        config: Any = OmegaConf.to_container(OmegaConf.load(path))
-        alias = next(iter(config.get("defaults", [])), None)
-        if alias:
-            print(f"{path.stem:11} alias of {alias}")
+        try:
+            with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+                config: Any = OmegaConf.to_container(compose(f"score/{path.stem}").score)
+            score = component("score", config, Score, query_dim=512, key_dim=512)
+        except Exception as error:  # one of the user's own may be unfinished, or its module elsewhere
+            print(f"{path.stem:11} cannot be made: {error}")
             continue
-        score = component("score", config, Score, query_dim=512, key_dim=512)
+        if path.stem != (name := names.setdefault(json.dumps(config), path.stem)):
+            print(f"{path.stem:11} the same as {name}")
+            continue
         sizes = ", ".join(
             f"{name} {'×'.join(map(str, p.shape)) or 'scalar'}" for name, p in score.named_parameters()
         )

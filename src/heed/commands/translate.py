@@ -8,6 +8,8 @@ from heed.loading import make_translator
 
 def translate(config: TranslateConfig) -> None:
     """Standard input to standard output, one line for each; on a terminal, a prompt that also draws the alignment."""
+    if sys.stdin is None:
+        raise ValueError("standard input is closed: give it lines to translate")
     translator, _ = make_translator(config)
     from heed.interaction import pipe, prompt
     from heed.linear import unchanging_weights

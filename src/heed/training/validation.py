@@ -11,7 +11,7 @@ from heed.evaluation.alignment import diagnostics, looks, normalized_entropy
 from heed.evaluation.metrics import bleu, perplexity
 from heed.linear import unchanging_weights
 from heed.model import Seq2Seq
-from heed.search.beam import SearchSettings
+from heed.search.settings import SearchSettings
 from heed.search.translator import Translation, Translator
 from heed.text import PAD
 from heed.text.pair import Tokenizers
