@@ -240,6 +240,7 @@ def test_prepare_takes_what_train_takes(tmp_path: Path) -> None:
         (["training.precision=fp8"], "training.precision is 'fp8': choose one of auto, fp32, bf16"),
         (["seed=-1"], "seed is -1"),
         (["score.dim=0"], "score.dim is 0: it must be at least 1"),
+        (["+training.lr=1"], "training.lr: Key 'lr' not in 'TrainingSettings'; it has max_epochs, max_steps"),
         (["device=meta"], "device is 'meta'"),
         (["device=xpu"], "device is 'xpu'"),
         (

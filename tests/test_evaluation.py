@@ -314,7 +314,7 @@ def test_pictures_are_bounded_uncut_and_without_warnings(size):
     labels = [LABELS[i % len(LABELS)] for i in range(size)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        image = figure_image(alignment_figure(labels, labels, soft(size, size).reshape(size, size), ATTACK))
+        image = figure_image(alignment_figure(labels, labels, soft(size, size).reshape(size, size)))
     height, width, _ = image.shape
     assert 50 < height < 2300 and 50 < width < 2300
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])

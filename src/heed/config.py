@@ -1,12 +1,12 @@
 """The typed schema of a configuration: an unknown key, a wrong type, an impossible value is an error that says so."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from heed.checks import require_between, require_one_of
 from heed.search.settings import SearchSettings
@@ -256,4 +256,7 @@ def typed(schema: type[T], config: DictConfig | dict[str, Any], group: str = "")
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         key = ".".join(filter(None, (group, getattr(error, "full_key", None))))
-        raise ValueError(f"configuration key {key}: {str(error).splitlines()[0]}") from None
+        known = ""
+        if isinstance(error, ConfigKeyError) and is_dataclass(error.object_type):
+            known = "; it has " + ", ".join(one.name for one in fields(error.object_type))
+        raise ValueError(f"configuration key {key}: {str(error).splitlines()[0]}{known}") from None

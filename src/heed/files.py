@@ -50,6 +50,11 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
     flush(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """The text in UTF-8, as in `write`."""
+    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
+
+
 @contextmanager
 def replacing(directory: Path) -> Iterator[Path]:
     """A new directory beside it, that takes its place at the end, or is gone where that fails.

@@ -233,13 +233,20 @@ def relevant(config: TrainConfig) -> dict[str, Any]:
     return plain
 
 
-def differing(there: Any, here: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"search": {"beam": 5}}` as `{"search.beam": 5}`."""
+    found: dict[str, Any] = {}
+    for key, value in nested.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
+def differing(there: dict[str, Any], here: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """The leaves in which two nested dictionaries differ: dotted key, value there, value here (None: not there)."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for name in dict.fromkeys([*there, *here]):
-            yield from differing(there.get(name), here.get(name), f"{key}.{name}" if key else name)
-    elif there != here:
-        yield key, there, here
+    there, here = flat(there), flat(here)
+    for key in dict.fromkeys([*there, *here]):
+        if there.get(key) != here.get(key):
+            yield key, there.get(key), here.get(key)
 
 
 def default_path(names: dict[str, str], seed: int, overrides: Sequence[str]) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from heed.config import AlignConfig
 from heed.data.reading import read_aligned
-from heed.files import write
+from heed.files import write, write_text
 from heed.loading import as_list, held_out, load, which_weights
 from heed.seals import write_json
 
@@ -45,7 +45,7 @@ def align(config: AlignConfig) -> dict[int, dict[str, float]]:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "scores.json").unlink(missing_ok=True)  # of an earlier call, which may have had gold links
     links = "".join(format_links(pair.links[0]) + "\n" for pair in aligned)
-    write(directory / "links.txt", lambda path: path.write_text(links, encoding="utf-8"))
+    write_text(directory / "links.txt", links)
     write(
         directory / "alignments.npz", lambda path: save_alignments(path, [pair.weights for pair in aligned])
     )

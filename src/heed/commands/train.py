@@ -12,7 +12,7 @@ from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import EvaluateConfig, TrainConfig
 from heed.data.prepare import Prepared
 from heed.files import locked
-from heed.run import Run
+from heed.run import Run, flat
 
 
 def train(config: TrainConfig, path: str | Path) -> None:
@@ -74,11 +74,9 @@ def hparams(config: TrainConfig) -> dict[str, Any]:
     """The choices and settings that TensorBoard's table sorts runs by."""
     groups = {"model": asdict(config.model), "training": asdict(config.training)}
     groups |= {"score": config.score, "decoder": config.decoder}
-    flat = {
-        f"{group}.{key}": value
-        for group, keys in groups.items()
-        for key, value in keys.items()
-        if key != "_target_"
+    plain = {
+        key: value
+        for key, value in flat(groups).items()
+        if isinstance(value, bool | int | float | str) and not key.endswith("._target_")
     }
-    plain = {key: value for key, value in flat.items() if isinstance(value, bool | int | float | str)}
     return {**config.names, "seed": config.seed, **plain}

@@ -7,9 +7,8 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from heed.evaluation.metrics import METRICS
-from heed.evaluation.report import flat
 from heed.evaluation.significance import Difference
-from heed.run import Run, relevant
+from heed.run import Run, flat, relevant
 from heed.seals import read_json
 
 ENOUGH_SEEDS = 3
@@ -110,7 +109,7 @@ def warn(systems: Mapping[str, Sequence[Evaluated]]) -> list[str]:
 
 def configurations(systems: Mapping[str, Sequence[Evaluated]]) -> dict[str, dict[str, Any]]:
     """The keys in which systems differ, with what each has; None where it has no such key."""
-    configs = {name: dict(flat(runs[0].config)) for name, runs in systems.items()}
+    configs = {name: flat(runs[0].config) for name, runs in systems.items()}
     keys = dict.fromkeys(key for config in configs.values() for key in config)
     return {
         key: {name: config.get(key) for name, config in configs.items()}
@@ -165,12 +164,12 @@ def _summary(runs: Sequence[Evaluated]) -> dict[str, Any]:
     steps = sorted(set.intersection(*map(set, curves)))
     lengths = {row["length"]: row["sentences"] for row in runs[0].scores["bleu_by_length"]}
     by_length = [{row["length"]: row["bleu"] for row in run.scores["bleu_by_length"]} for run in runs]
-    agreements = [run.scores.get("agreement_by_offset", {}) for run in runs]
+    agreements = [run.scores["agreement_by_offset"] for run in runs]
     return {
         "runs": [str(run.path) for run in runs],
         "seeds": [run.seed for run in runs],
         **{key: mean_and_sd([run.scores[key]["score"] for run in runs]) for key in METRICS},
-        "perplexity": mean_and_sd([run.scores.get("perplexity") for run in runs]),
+        "perplexity": mean_and_sd([run.scores["perplexity"] for run in runs]),
         "attention_entropy": mean_and_sd([run.scores["alignment_entropy"] for run in runs]),
         "aer_by_offset": {
             offset: mean_and_sd([one.get(offset, {}).get("aer") for one in agreements])

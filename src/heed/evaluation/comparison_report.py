@@ -12,7 +12,7 @@ from heed.evaluation.heatmap import save_png
 from heed.evaluation.markdown import escape, table
 from heed.evaluation.metrics import METRICS
 from heed.evaluation.page import Chart, Shown, Table, load_sentences, write_page
-from heed.files import write
+from heed.files import write_text
 
 LEVEL = 0.05
 MIB = 2**20
@@ -27,10 +27,9 @@ def write_comparison(
     """Writes `compare.json`, `compare.md` with `curves.png`, and `compare.html`, the sentences of each first seed."""
     directory.mkdir(parents=True, exist_ok=True)
     content = json.dumps(summary, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    write(directory / "compare.json", lambda path: path.write_text(content, encoding="utf-8"))
+    write_text(directory / "compare.json", content)
     save_png(_figure(charts(summary)), directory / "curves.png")
-    text = _markdown(summary)
-    write(directory / "compare.md", lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(directory / "compare.md", _markdown(summary))
     source_words, shown = _sentences(systems)
     write_page(
         directory / "compare.html",
@@ -60,8 +59,22 @@ def _sentences(
 def tables(summary: dict[str, Any]) -> list[Table]:
     """The report's tables, in order."""
     systems = summary["systems"]
+    return [
+        _quality(systems),
+        _differences(summary["differences"]),
+        _by_length(systems),
+        _fairness(systems, summary["fairness"]),
+        _configurations(list(systems), summary["fairness"]["configurations"]),
+        Table(
+            "Signatures", ["metric", "signature"], [[METRICS[k], s] for k, s in summary["signatures"].items()]
+        ),
+    ]
+
+
+def _quality(systems: dict[str, Any]) -> Table:
     offsets = list(dict.fromkeys(offset for one in systems.values() for offset in one["aer_by_offset"]))
-    quality = [
+    head = ["system", "seeds", "BLEU ↑", "chrF2 ↑", "TER ↓", "perplexity ↓", "attention entropy"]
+    rows = [
         [
             name,
             ", ".join(map(str, one["seeds"])),
@@ -72,7 +85,18 @@ def tables(summary: dict[str, Any]) -> list[Table]:
         ]
         for name, one in systems.items()
     ]
-    pairs = [
+    note = (
+        "Mean ± standard deviation over seeds. Perplexity is for each piece of the references. Entropy: 0 looks at one "
+        "piece, 1 at all alike."
+    )
+    if offsets:
+        note += " AER: alignment error rate against gold links, as if attention were late by that much."
+    return Table("Quality", [*head, *(f"AER % at {offset} ↓" for offset in offsets)], rows, note)
+
+
+def _differences(pairs: list[dict[str, Any]]) -> Table:
+    head = ["", "BLEU", "p, bootstrap", "p, randomisation", f"both below {LEVEL}"]
+    rows = [
         [
             f"{one['systems'][1]} against {one['systems'][0]}",
             f"{one['bleu']:+.2f}",
@@ -80,14 +104,29 @@ def tables(summary: dict[str, Any]) -> list[Table]:
             f"{one['randomisation']:.4f}",
             "yes" if max(one["bootstrap"], one["randomisation"]) < LEVEL else "no",
         ]
-        for one in summary["differences"]
+        for one in pairs
     ]
+    note = (
+        "Paired tests on the sentences, each with its translations of all seeds that both have, corrected after Holm "
+        "for the number of pairs. They say whether other sentences would tell these runs apart; whether other seeds "
+        "would, only more seeds can say."
+    )
+    return Table("Differences in BLEU", head, rows, note)
+
+
+def _by_length(systems: dict[str, Any]) -> Table:
     lengths = next(iter(systems.values()))["sentences_by_length"]
-    by_length = [
+    rows = [
         [name, *(f"{one['bleu_by_length'][length]:.2f}" for length in lengths)]
         for name, one in systems.items()
     ]
-    costs = [
+    return Table("BLEU by source length", ["words", *lengths], rows, "Mean over seeds.")
+
+
+def _fairness(systems: dict[str, Any], fairness: dict[str, Any]) -> Table:
+    head = ["system", "parameters of the score", "of all"]
+    head += ["training, target tokens/s", "decoding, sentences/s", "peak memory, MiB"]
+    rows = [
         [
             name,
             _count(one["score_parameters"]),
@@ -98,44 +137,20 @@ def tables(summary: dict[str, Any]) -> list[Table]:
         ]
         for name, one in systems.items()
     ]
-    fairness = summary["fairness"]
-    keys = [
+    note = (
+        f"{_same(fairness['same_batches'], 'the batches of the first epoch')} "
+        f"{_same(fairness['same_initial_weights'], 'all initial weights outside the score')} "
+        "Speeds are of when each run was made, on whatever else the machine did then."
+    )
+    return Table("Fairness", head, rows, note)
+
+
+def _configurations(names: list[str], configurations: dict[str, dict[str, Any]]) -> Table:
+    rows = [
         [key, *("–" if value is None else str(value) for value in values.values())]
-        for key, values in fairness["configurations"].items()
+        for key, values in configurations.items()
     ]
-    signatures = [[METRICS[key], signature] for key, signature in summary["signatures"].items()]
-    return [
-        Table(
-            "Quality",
-            ["system", "seeds", "BLEU ↑", "chrF2 ↑", "TER ↓", "perplexity ↓", "attention entropy"]
-            + [f"AER % at {offset} ↓" for offset in offsets],
-            quality,
-            "Mean ± standard deviation over seeds. Perplexity is for each piece of the references. Entropy: 0 looks at "
-            "one piece, 1 at all alike."
-            + (" AER: alignment error rate against gold links, as if attention were late by that much."
-               if offsets else ""),
-        ),
-        Table(
-            "Differences in BLEU",
-            ["", "BLEU", "p, bootstrap", "p, randomisation", f"both below {LEVEL}"],
-            pairs,
-            "Paired tests on the sentences, each with its translations of all seeds that both have, corrected after "
-            "Holm for the number of pairs. They say whether other sentences would tell these runs apart; whether other "
-            "seeds would, only more seeds can say.",
-        ),
-        Table("BLEU by source length", ["words", *lengths], by_length, "Mean over seeds."),
-        Table(
-            "Fairness",
-            ["system", "parameters of the score", "of all", "training, target tokens/s", "decoding, sentences/s",
-             "peak memory, MiB"],
-            costs,
-            f"{_same(fairness['same_batches'], 'the batches of the first epoch')} "
-            f"{_same(fairness['same_initial_weights'], 'all initial weights outside the score')} "
-            "Speeds are of when each run was made, on whatever else the machine did then.",
-        ),
-        Table("What differs in the configurations", ["key", *systems], keys, "Seeds aside."),
-        Table("Signatures", ["metric", "signature"], signatures),
-    ]  # fmt: skip
+    return Table("What differs in the configurations", ["key", *names], rows, "Seeds aside.")
 
 
 def _same(value: bool | None, what: str) -> str:

@@ -30,7 +30,6 @@ def alignment_figure(
     pieces: Sequence[str],
     src_pieces: Sequence[str],
     alignment: Float[np.ndarray, "T S"],
-    title: str | None = None,
 ) -> "Figure":
     """Draws the weights, from 0 (white) to 1 (dark blue), whatever the largest weight is.
 
@@ -49,7 +48,7 @@ def alignment_figure(
     font_size = min(10.0, max(6.5, 72 * cell * 0.5))  # points
     every = int(np.ceil(font_size * 1.2 / (72 * cell)))
 
-    labels, families = _drawable([*pieces, *src_pieces, title or ""])
+    labels, families = _drawable([*pieces, *src_pieces])
     text = {"family": families, "fontsize": font_size, "parse_math": False, "usetex": False, "color": "0.15"}
     figure = Figure(figsize=(num_columns * cell, num_rows * cell), dpi=120, facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
@@ -58,7 +57,7 @@ def alignment_figure(
     axes.set_yticks(range(0, num_rows, every), labels[:num_rows:every], **text)
     axes.set_xticks(
         range(0, num_columns, every),
-        labels[num_rows:-1:every],
+        labels[num_rows::every],
         rotation=55,
         rotation_mode="anchor",
         ha="left",
@@ -71,8 +70,6 @@ def alignment_figure(
     axes.tick_params(which="both", length=0)
     for spine in axes.spines.values():
         spine.set_color("0.7")
-    if title:
-        axes.set_title(_shorten(labels[-1], 90), loc="left", **(text | {"fontsize": 11}))
 
     # The cells have their size already; what the labels take is measured and added around them.
     pad = 0.12 * figure.dpi
@@ -135,8 +132,8 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def _shorten(label: str, length: int = LABEL_LENGTH) -> str:
-    return label if len(label) <= length else label[: length - 1] + "…"
+def _shorten(label: str) -> str:
+    return label if len(label) <= LABEL_LENGTH else label[: LABEL_LENGTH - 1] + "…"
 
 
 def _drawable(texts: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -149,8 +146,8 @@ def _drawable(texts: Sequence[str]) -> tuple[list[str], list[str]]:
             family = _family(one)
             families |= {family: None} if family else {}
             drawn += one if family else _escape(one)
-        labels.append(drawn)
-    return [_shorten(label) for label in labels[:-1]] + labels[-1:], list(families)
+        labels.append(_shorten(drawn))
+    return labels, list(families)
 
 
 @cache

@@ -22,7 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from heed.evaluation.alignment import between_words
-from heed.files import write
+from heed.files import write, write_text
 from heed.text import EOS, SPACE, SPECIALS
 from heed.text.tokenizer import printable
 
@@ -121,7 +121,7 @@ def save_sentences(
         for source, reference, one in zip(source_words, references, shown, strict=True)
     ]
     text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
-    write(path, lambda temporary: temporary.write_bytes(text.encode()))
+    write_text(path, text)
 
 
 def load_sentences(path: Path) -> tuple[list[list[str]], list[str], list[Shown]]:

@@ -18,6 +18,7 @@ from heed.evaluation.markdown import escape, table
 from heed.evaluation.metrics import METRICS, bleu_by_length, score_corpus, sentence_bleu
 from heed.evaluation.page import Shown, Table, merge_words, save_sentences, write_page
 from heed.files import locked, replacing
+from heed.run import flat
 from heed.seals import digests, write_json
 from heed.text.tokenizer import printable
 
@@ -176,7 +177,9 @@ def _head(scores: dict[str, Any]) -> str:
     """Title, what was evaluated, the metrics, BLEU by length, speed."""
     bleu, info, entropy = scores["bleu"], scores["info"], scores["alignment_entropy"]
     signatures = "\n".join(f"- {label}: `{scores[key]['signature']}`" for key, label in METRICS.items())
-    settings = [[escape(key), escape(value)] for key, value in flat(info) if key not in ("title", "command")]
+    settings = [
+        [escape(key), escape(value)] for key, value in flat(info).items() if key not in ("title", "command")
+    ]
     ratio = f"{bleu['hyp_len'] / bleu['ref_len']:.3f}" if bleu["ref_len"] else "–"
     blocks = [
         f"# Evaluation: {escape(info.get('title', 'translation'))}",
@@ -274,14 +277,6 @@ def _interval(metric: dict[str, Any]) -> str:
 
 def _lines(text: object) -> list[str]:
     return [printable(line) for line in str(text).split("\n")]
-
-
-def flat(nested: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """`{"search": {"beam": 5}}` as `[("search.beam", 5)]`."""
-    found: list[tuple[str, Any]] = []
-    for key, value in nested.items():
-        found += flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
-    return found
 
 
 def _n_best_table(translations: "Sequence[Sequence[Translation]]") -> str:

@@ -21,25 +21,31 @@ class Decoder(nn.Module, ABC):
     depend on the step before out of the loop, or does without a loop where no step depends on the last.
     """
 
-    recurrent: Recurrent
-    state_dims: list[int]  # sizes of the state's tensors that the bridge makes
     # Whether a step depends on what the last one attended to; else no loop is there to be compiled.
     loops = True
 
-    def __init__(self, attention: Attention, embedding_dim: int, hidden_dim: int, dropout: Dropout) -> None:
-        """Args: `attention`, around any score; E; H, the query's size; `dropout` on the readout and between layers.
+    def __init__(
+        self,
+        attention: Attention,
+        embedding_dim: int,
+        hidden_dim: int,
+        dropout: Dropout,
+        cell: str,
+        num_layers: int,
+        fed_dim: int,
+    ) -> None:
+        """Args: `attention`, around any score; E; H, the query's size; `dropout` on the readout and between layers;
+        "gru" or "lstm"; how many layers; the size of what the recurrent input holds besides the embedding.
 
-        Between layers it is never locked: there each position draws for itself.
+        Between layers dropout is never locked: there each position draws for itself.
         """
         super().__init__()
         self.attention = attention
         self.embedding_dim = embedding_dim
-        self.hidden_dim = hidden_dim
         self.dropout = dropout
-
-    def _recur(self, cell: str, input_dim: int, num_layers: int) -> None:
-        self.recurrent = Recurrent(cell, input_dim, self.hidden_dim, num_layers, self.dropout.p)
-        self.state_dims = [self.hidden_dim] * self.recurrent.num_tensors
+        self.recurrent = Recurrent(cell, embedding_dim + fed_dim, hidden_dim, num_layers, dropout.p)
+        # Sizes of the state's tensors that the bridge makes.
+        self.state_dims = [hidden_dim] * self.recurrent.num_tensors
 
     def start(self, bridged: State) -> State:
         """The first state, from what the bridge made of the encoder's last."""
@@ -89,9 +95,8 @@ class BahdanauDecoder(Decoder):
         cell: str,
         num_layers: int,
     ) -> None:
-        super().__init__(attention, embedding_dim, hidden_dim, dropout)
         key_dim = attention.score.key_dim
-        self._recur(cell, embedding_dim + key_dim, num_layers)
+        super().__init__(attention, embedding_dim, hidden_dim, dropout, cell, num_layers, key_dim)
         self.deep_output = Linear(hidden_dim + embedding_dim + key_dim, 2 * embedding_dim)  # U_o, V_o, C_o
 
     def step(
@@ -145,9 +150,9 @@ class LuongDecoder(Decoder):
         num_layers: int,
         input_feeding: bool = True,
     ) -> None:
-        super().__init__(attention, embedding_dim, hidden_dim, dropout)
+        fed_dim = embedding_dim if input_feeding else 0
+        super().__init__(attention, embedding_dim, hidden_dim, dropout, cell, num_layers, fed_dim)
         self.loops = self.input_feeding = input_feeding
-        self._recur(cell, embedding_dim * (2 if input_feeding else 1), num_layers)
         self.W_c = Linear(attention.score.key_dim + hidden_dim, embedding_dim, bias=False)
 
     def start(self, bridged: State) -> State:

@@ -10,7 +10,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from heed.evaluation.heatmap import alignment_figure, figure_image
 from heed.evaluation.markdown import escape
-from heed.files import write, writing
+from heed.files import write_text, writing
 from heed.run import Run, metrics_line
 from heed.search.translator import Translation
 
@@ -37,7 +37,7 @@ class Monitor:
         self.writer.add_custom_scalars(LAYOUT)
         kept = [metrics_line(measured) for measured in run.metrics(lines) if measured["step"] <= step]
         self.lines = max(lines, len(kept))
-        write(run.metrics_file, lambda temporary: temporary.write_text("".join(kept), encoding="utf-8"))
+        write_text(run.metrics_file, "".join(kept))
         self.file = open(run.metrics_file, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
 
     def log(self, step: int, metrics: dict[str, float]) -> None:

@@ -30,12 +30,11 @@ class Schedule:
 
     def __init__(self, settings: TrainingSettings, optimizer: Optimizer, total_steps: int) -> None:
         warmup = max(1, settings.warmup_steps)
-        decay = {
+        decays = {
             "constant": lambda step: 1.0,
-            "plateau": lambda step: 1.0,
             "inverse_sqrt": lambda step: sqrt(warmup / step),  # Vaswani et al. 2017, §5.3
             "cosine": lambda step: 0.5 * (1 + cos(pi * (step - warmup) / max(1, total_steps - warmup))),
-        }[settings.schedule]
+        }
         self.plateau: ReduceLROnPlateau | None = None
         self.by_step: LRScheduler
         if settings.schedule == "plateau":  # chainable with it, which a LambdaLR is not
@@ -44,6 +43,7 @@ class Schedule:
                 optimizer, "max" if settings.monitor == "bleu" else "min", factor=0.5, patience=1
             )
         else:
+            decay = decays[settings.schedule]
             self.by_step = LambdaLR(optimizer, lambda s: (s + 1) / warmup if s < warmup else decay(s))
 
     def step(self) -> None:
