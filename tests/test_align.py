@@ -118,6 +118,12 @@ def test_words_sum_over_source_pieces_and_average_over_target_pieces():
     assert rates[0].aer == 0 and rates[1].aer == 1
 
 
+def test_at_offset_one_a_piece_looked_where_the_next_one_did():
+    given = (Tokenizers(Spelled(), Spelled()), ["a b c"], ["d e f"], [np.eye(4, dtype=np.float32)])
+    (pair,) = align_words(*given, (-1, 0, 1))
+    assert pair.links == {0: {(0, 0), (1, 1), (2, 2)}, 1: {(1, 0), (2, 1)}, -1: {(0, 1), (1, 2)}}
+
+
 def test_a_source_word_that_is_left_over_goes_where_it_has_the_most():
     tokenizers = Tokenizers(Spelled(), Spelled())
     weights = np.array([[0.9, 0.06, 0.0, 0.04], [0.95, 0.05, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]], np.float32)
@@ -183,6 +189,15 @@ def test_forced_alignments_are_those_of_a_loop_of_steps():
     pieces = [[math.exp(x) for x in _log_probs(one, [5, 7], [7])] for one in (model, other)]
     expected = sum(math.log((p + q) / 2) for p, q in zip(*pieces, strict=True))
     assert both.log_prob == pytest.approx(expected, rel=1e-5)
+
+
+def test_forced_decoding_has_no_dropout():
+    model, tokenizers = make_model("general", "luong", dropout=0.5), Tokenizers(Numbers(), Numbers())
+    log_probs = [
+        force_decode([one], tokenizers, ["5 7 11"], ["7 8"])[0].log_prob
+        for one in (model.eval(), model.train())
+    ]
+    assert log_probs[0] == log_probs[1] and model.training
 
 
 def _log_probs(model, source: list[int], target: list[int]) -> list[float]:

@@ -8,7 +8,7 @@ import torch
 from tiny import command, config, overrides, write_corpus
 from torch import Tensor
 
-from heed.build import build_trainer, load_run
+from heed.build import build_trainer, facts, load_run
 from heed.component import component
 from heed.run import Run
 from heed.score import Score
@@ -92,3 +92,20 @@ def test_a_run_that_has_begun_needs_no_pretrained_vectors_any_more(tmp_path: Pat
     vectors.unlink()
     resumed = build_trainer(settings, prepared, run)
     assert torch.equal(resumed.model.tgt_embedding.weight, trainer.model.tgt_embedding.weight)
+
+
+def test_digests_tell_runs_apart(tmp_path: Path) -> None:
+    """All but the score's own weights, and the batches."""
+    from heed.commands.prepare import prepare
+
+    write_corpus(tmp_path / "corpus")
+    settings = config(tmp_path)
+    trainer = build_trainer(settings, prepare(settings), Run(tmp_path / "run"))
+    first = facts(trainer.model, trainer.batches, b"")
+    with torch.no_grad():
+        next(trainer.model.decoder.attention.score.parameters()).add_(1)
+        assert facts(trainer.model, trainer.batches, b"") == first
+        next(trainer.model.bridge.parameters()).add_(1)
+    trainer.batches.seed += 1
+    other = facts(trainer.model, trainer.batches, b"")
+    assert other["initial_weights"] != first["initial_weights"] and other["batches"] != first["batches"]

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,15 +12,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hydra.errors import HydraException
 from tiny import ROOT, command, config, overrides, script, write_corpus
 
+from heed import cli, fast
+from heed.build import load_run
 from heed.commands.train import train
 from heed.evaluation.alignment import load_alignments
-from heed.interaction import arriving
+from heed.evaluation.forced import force_decode, perplexity_of
+from heed.interaction import arriving, one_line
 from heed.run import default_path
 from heed.search.settings import SearchSettings
+from heed.search.translator import Translation
+from heed.training.checkpoint import save_weights
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +143,47 @@ def test_an_evaluation_of_other_weights_stands_beside_that_of_the_best(run: Path
     assert (run / "eval" / "test-beam" / "scores.json").read_bytes() == before
     scores = json.loads((run / "eval" / "test-beam-last" / "scores.json").read_text())
     assert scores["info"]["checkpoint"] == "last"
+
+
+def test_a_finished_run_is_evaluated_again_where_the_search_differs_and_only_there(run: Path) -> None:
+    arguments = (*overrides(run.parent), f"run={run.parent / 'again'}", "training.max_epochs=1")
+    scores = run.parent / "again" / "eval" / "test-beam" / "scores.json"
+    command("train", *arguments)
+    before = scores.stat().st_mtime_ns
+    command("train", *arguments)
+    assert scores.stat().st_mtime_ns == before
+    command("train", *arguments, "search.width=2")
+    assert json.loads(scores.read_text())["info"]["search"]["width"] == 2
+
+
+def test_other_weights_are_evaluated_and_the_references_perplexity_is_theirs(run: Path) -> None:
+    other = run.parent / "untrained"
+    shutil.copytree(run, other)
+    model, _, _ = load_run(run, "best")
+    torch.nn.init.zeros_(model.output.weight)
+    torch.nn.init.zeros_(model.output.bias)
+    save_weights(other / "checkpoints", "best", model)
+    lines = [
+        (run.parent / "corpus" / f"test.{side}").read_text(encoding="utf-8").split("\n")[:-1]
+        for side in ("de", "en")
+    ]
+    for name in ("best", "last"):
+        _, scores = command("evaluate", f"run={other}", "metrics.bootstrap=0", f"checkpoint={name}")
+        model, tokenizers, _ = load_run(other, name)
+        expected = perplexity_of(force_decode([model], tokenizers, *lines))
+        assert scores["perplexity"] == pytest.approx(expected, rel=1e-2)
+        if name == "best":  # as many choices as there are pieces
+            assert expected == pytest.approx(model.output.weight.size(0), rel=1e-3)
+    assert expected < 0.99 * model.output.weight.size(0)
+
+
+def test_an_ensemble_needs_one_vocabulary(run: Path) -> None:
+    other = run.parent / "characters"
+    kept = [one for one in overrides(run.parent) if not one.startswith("tokenizer")]
+    done = script("train", *kept, "tokenizer=char", f"run={other}", "training.max_epochs=1")
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(ValueError, match="different tokenizers: an ensemble needs one vocabulary"):
+        command("translate", f"run=[{run},{other}]")
 
 
 def test_translate_gives_a_line_for_each_line(run: Path) -> None:
@@ -423,3 +472,16 @@ def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
         assert before is None or (run / "config.yaml").read_bytes() == before
         first.send_signal(stop)
         first.wait(timeout=60)
+
+
+def test_a_tab_within_a_translation_does_not_part_columns() -> None:
+    best = [Translation("a\tb", -1.0, [], [], np.zeros((0, 0)))] * 2
+    assert one_line(best, scores=True) == "-1.0000\ta b\t-1.0000\ta b"
+
+
+def test_fast_reaches_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["evaluate", "run=x", "fast=false"])
+    monkeypatch.setattr(fast, "enabled", True)
+    seen = []
+    cli.script("evaluate")(lambda composed: seen.append(fast.enabled))()
+    assert seen == [False]

@@ -25,10 +25,12 @@ from heed.evaluation.comparison import (
     identical,
     mean_and_sd,
     refuse_different_measures,
+    summarise,
     systems_of,
     warn,
 )
-from heed.evaluation.significance import Scored, differences, holm
+from heed.evaluation.comparison_report import tables
+from heed.evaluation.significance import Difference, Scored, differences, holm
 from heed.run import Run, default_path
 from heed.sweep import jobs
 
@@ -320,3 +322,47 @@ def test_different_test_sentences_are_refused(tmp_path: Path) -> None:
         assert script("train", *arguments).returncode == 0
     done = script("compare", f"runs={tmp_path}/*/seed1")
     assert done.returncode == 2 and "have other test sentences (test): compare them apart" in done.stderr
+
+
+def tested(a: list[str], b: list[str], **protocol: object) -> Difference:
+    systems = {"a": {1: Scored(a, 0.0)}, "b": {1: Scored(b, 0.0)}}
+    (found,) = differences(systems, REFERENCES, samples=200, trials=200, **protocol)
+    return found
+
+
+def test_the_protocol_reaches_the_paired_tests() -> None:
+    a, b = [line.upper() for line in REFERENCES], list(REFERENCES)
+    a[0], b[1] = "x y z", "x y z"  # each has one sentence wrong, so that but for case they are as good
+    assert tested(a, b).randomisation < 0.05
+    assert tested(a, b, lowercase=True).randomisation > 0.2
+
+
+def test_what_bleu_cannot_tell_apart_is_no_difference() -> None:
+    spaced = [line.replace(" ", "  ") for line in REFERENCES]
+    for found in (
+        tested(spaced, REFERENCES),
+        tested([line.upper() for line in REFERENCES], REFERENCES, lowercase=True),
+    ):
+        assert found.bootstrap == found.randomisation == 1
+
+
+def test_tables_say_what_the_numbers_are() -> None:
+    runs = []
+    for system, seed, score in (("a", 1, 30.0), ("a", 2, 32.0), ("b", 1, 20.0), ("b", 2, 20.0)):
+        run = evaluated(system, seed, batches=system)
+        run.scores = {
+            **{key: {"score": score + n, "signature": key} for n, key in enumerate(("bleu", "chrf", "ter"))},
+            **{"alignment_entropy": 0.5, "perplexity": None, "sentences_per_second": 3.0},
+            "agreement_by_offset": {"+0": {"aer": 0.25}},
+            "bleu_by_length": [{"length": "0-5", "sentences": 7, "bleu": score}],
+        }
+        run.logged = [{"step": 3, "val/bleu": score}]
+        runs.append(run)
+    summary = summarise("t", systems_of(runs), [Difference(("a", "b"), [1, 2], -11.0, 0.01, 0.2)], [])
+    quality, pairs, lengths, fairness, *_ = tables(summary)
+    assert quality.rows[0] == [
+        *("a", "1, 2", "31.00 ± 1.41", "32.00 ± 1.41", "33.00 ± 1.41", "–", "0.500 ± 0.000", "25.0 ± 0.0")
+    ]
+    assert pairs.rows == [["b against a", "-11.00", "0.0100", "0.2000", "no"]]
+    assert lengths.rows[0] == ["a", "31.00"] and summary["systems"]["a"]["validation_bleu"] == {3: 31.0}
+    assert "first epoch were NOT THE SAME" in fairness.note

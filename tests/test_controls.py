@@ -80,3 +80,9 @@ def test_random_is_a_product_with_a_matrix_that_is_saved_and_not_learned():
     assert_close(score(query, score.prepare(states)), expected, rtol=1e-12, atol=1e-12)
     assert torch.equal(score.R, make_score("random", 5, 7).double().R)
     assert not torch.equal(score.R, make_score("random", 5, 7, seed=2).double().R)
+
+
+def test_random_has_its_scale():
+    """R has the variance of a layer whose forward and backward pass keep theirs, 1 / sqrt(Q K)."""
+    R = make_score("random", 300, 200).R
+    assert float(R.std()) == pytest.approx((300 * 200) ** -0.25, rel=0.02)

@@ -645,3 +645,14 @@ def test_yaml_has_every_key_with_a_comment(name: str) -> None:
 def test_corpora_need_no_torch() -> None:
     code = "import sys, heed.data.prepare; sys.exit(not {'torch', 'torchtext'}.isdisjoint(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_names_of_splits_are_taken_and_the_draw_is_in_the_fingerprint(tmp_path: Path) -> None:
+    for lang in ("de", "en"):
+        write(tmp_path / f"dev.{lang}", lang + "\n")
+    assert list(Files("de", "en", str(tmp_path), val="dev").pairs("val")) == [("de", "en")]
+    file = table(tmp_path / "x", [(f"a{i}", f"b{i}", f"c{i}") for i in range(30)])
+    given = {"val": 3, "test": 3}
+    plain = Tsv("a", "b", file, **given).fingerprint()
+    for change in ({"seed": 2}, {"val": 4}, {"test": 4}, {"columns": [1, 2]}, {"columns": [1, 0]}):
+        assert Tsv("a", "b", file, **given | change).fingerprint() != plain, change

@@ -26,7 +26,7 @@ from heed.evaluation.links import Agreement
 from heed.evaluation.markdown import escape
 from heed.evaluation.metrics import bleu, bleu_by_length, score_corpus, sentence_bleu
 from heed.evaluation.page import load_sentences
-from heed.evaluation.report import write_evaluation
+from heed.evaluation.report import _examples, write_evaluation
 from heed.seals import read_json
 from heed.text.tokenizer import printable
 
@@ -602,3 +602,13 @@ def test_killed_in_the_swap_one_directory_is_left_whole(tmp_path, renames, left)
         raise KeyboardInterrupt
     assert [path.name for path in tmp_path.iterdir()] == ["e"]
     assert (directory / "report.md").read_text() == left
+
+
+def test_colours_are_the_same_in_all_pictures():
+    (image,) = alignment_figure(["a"], ["b", "c"], np.array([[0.2, 0.1]])).axes[0].images
+    assert image.get_clim() == (0, 1)
+
+
+def test_examples_are_the_best_and_the_worst():
+    found = _examples([float(i) for i in range(20)], [3] * 20)
+    assert found["Best"] == [19, 18, 17, 16, 15] and found["Worst"] == [0, 1, 2, 3, 4]

@@ -399,3 +399,16 @@ def test_dropout_drops_a_share_and_scales_the_rest(p, dtype):
     assert abs(int((~kept).sum()) - p * num) <= 5 * (num * p * (1 - p)) ** 0.5  # five standard deviations
     y.sum().backward()
     assert_close(x.grad, y.detach() / 3, rtol=0.01, atol=0)
+
+
+def test_dropout_is_between_the_encoders_layers_and_on_its_states():
+    """With the axis of the positions, along which locked dropout is the same."""
+    seen = []
+
+    class Seen(Dropout):
+        def forward(self, x, positions=-1):
+            seen.append((tuple(x.shape), positions))
+            return super().forward(x, positions)
+
+    Encoder("gru", 5, 7, 3, True, Seen(0.5))(torch.randn(4, 11, 5), torch.ones(4, 11, dtype=torch.bool))
+    assert seen == [((11, 4, 14), 0)] * 2 + [((4, 11, 14), 1)]

@@ -1,5 +1,6 @@
 """The training loop: what it computes, and that stopping it changes nothing."""
 
+import copy
 import math
 import os
 import random
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -16,12 +19,15 @@ import torch
 from hydra import compose, initialize_config_dir
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import NAMES, ROOT, command, config, overrides, script
+from torch.testing import assert_close
 
 from heed.build import build_trainer
 from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import TrainConfig, train_config
 from heed.data.prepare import prepare
+from heed.device import autocast, has_bf16
 from heed.run import Run
+from heed.text import BOS, EOS, PAD
 from heed.training.checkpoint import (
     load_state,
     load_weights,
@@ -541,3 +547,159 @@ def test_directory_of_another_configuration_is_refused(tmp_path: Path) -> None:
     assert "seed: 1, 3" in str(error.value)
     assert "training.learning_rate: 0.002, 0.5" in str(error.value)
     assert str(error.value).count("\n  ") == 2
+
+
+def test_updates_are_what_the_settings_say(tmp_path: Path) -> None:
+    """Against a plain loop of torch's AdamW over a copy of the model."""
+    exact = ("model.dropout=0", "training.precision=fp32", "training.ema_decay=0")
+    optimizing = ("training.optimizer=adamw", "training.weight_decay=0.1", "training.betas=[0.5,0.7]")
+    rate = ("training.learning_rate=0.01", "training.warmup_steps=0", "training.schedule=constant")
+    loss = ("training.clip_norm=0.05", "training.label_smoothing=0.3")
+    trainer = make(tmp_path, "run", *exact, *optimizing, *rate, *loss)
+    twin = copy.deepcopy(trainer.model)
+    optimizer = torch.optim.AdamW(twin.parameters(), lr=0.01, betas=(0.5, 0.7), weight_decay=0.1)
+    for batch in list(trainer.batches.once())[:3]:
+        real = batch.tgt_out != PAD
+        optimizer.zero_grad()
+        readouts, _ = twin(batch.src, batch.src_lengths, batch.tgt_in)
+        logits = twin.output(readouts)[real]
+        torch.nn.functional.cross_entropy(logits, batch.tgt_out[real], label_smoothing=0.3).backward()
+        torch.nn.utils.clip_grad_norm_(twin.parameters(), 0.05)
+        optimizer.step()
+        trainer._update([batch])
+    for ours, theirs in zip(trainer.model.parameters(), twin.parameters(), strict=True):
+        assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+        moments = (trainer.optimizer.state[ours]["exp_avg"], optimizer.state[theirs]["exp_avg"])
+        assert_close(*moments, rtol=1e-3, atol=1e-6)
+
+
+def test_accumulation_and_the_number_of_steps_reach_the_loop(tmp_path: Path) -> None:
+    trainer = make(tmp_path, "run", "training.accumulate=3", "training.max_steps=2")
+    sizes, update = [], trainer._update
+    trainer._update = lambda batches: sizes.append(len(batches)) or update(batches)
+    assert trainer.train() and sizes == [3, 3]
+
+
+def test_what_does_not_fit_halfway_is_counted_once(tmp_path: Path, monkeypatch) -> None:
+    """The memory ends in the second batch of an update, when the first one's gradients are there already."""
+    exact = ("model.dropout=0", "training.precision=fp32", "training.batch_tokens=150")
+    short, ample = make(tmp_path, "short", *exact), make(tmp_path, "ample", *exact)
+    forward, calls = short.model.forward, []
+
+    def fails_once(src: torch.Tensor, *others: torch.Tensor) -> object:
+        calls.append(len(src))
+        if len(calls) == 2:
+            raise RuntimeError("can't allocate memory")
+        return forward(src, *others)
+
+    monkeypatch.setattr(short.model, "forward", fails_once)
+    batches = list(short.batches.once())[-2:]
+    for trainer in (short, ample):
+        trainer._update(list(batches))
+    for one, other in zip(short.model.parameters(), ample.model.parameters(), strict=True):
+        moments = (short.optimizer.state[one]["exp_avg"], ample.optimizer.state[other]["exp_avg"])
+        assert_close(*moments, rtol=1e-4, atol=1e-7)
+
+
+def test_the_loss_is_that_of_a_token(tmp_path: Path) -> None:
+    exact = ("model.dropout=0", "training.precision=fp32")
+    trainer = make(tmp_path, "run", *exact, "training.log_every=1", "training.max_steps=1")
+    batch = trainer.batches.collate(trainer.batches.plan(0)[0])
+    real = batch.tgt_out != PAD
+    readouts, _ = trainer.model(batch.src, batch.src_lengths, batch.tgt_in)
+    expected = torch.nn.functional.cross_entropy(trainer.model.output(readouts)[real], batch.tgt_out[real])
+    assert trainer.train()
+    assert metrics(tmp_path / "run")[0]["train/loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_validation_is_of_the_validation_split(tmp_path: Path, monkeypatch) -> None:
+    """The loss by hand, pair by pair, and what BLEU is asked."""
+    asked: dict[str, object] = {}
+
+    def bleu(hypotheses: object, references: object, **options: object) -> float:
+        asked.update(options, references=references)
+        return 1.0
+
+    monkeypatch.setattr("heed.training.validation.bleu", bleu)
+    trainer = make(
+        tmp_path, "run", "training.precision=fp32", "metrics.tokenize=none", "metrics.lowercase=true"
+    )
+    found, _ = trainer.validate(trainer.model.train())
+    sources, references = (
+        (tmp_path / "corpus" / f"val.{side}").read_text().split("\n")[:-1] for side in ("de", "en")
+    )
+    assert list(asked.pop("references")) == references and asked == {"tokenize": "none", "lowercase": True}
+    tokenizers, model = trainer.validate.tokenizers, trainer.model.eval()
+    nll, entropy, tokens = 0.0, 0.0, 0
+    for source, reference in zip(sources, references, strict=True):
+        src = torch.tensor([[*tokenizers.src.encode(source), EOS]])
+        tgt = torch.tensor([[BOS, *tokenizers.tgt.encode(reference), EOS]])
+        readouts, alignment = model(src, torch.tensor([src.size(1)]), tgt[:, :-1])
+        nll += float(
+            torch.nn.functional.cross_entropy(model.output(readouts)[0], tgt[0, 1:], reduction="sum")
+        )
+        entropy += float(-(alignment * alignment.log()).sum() / math.log(src.size(1)))
+        tokens += tgt.size(1) - 1
+    assert found["val/loss"] == pytest.approx(nll / tokens, rel=1e-5)
+    assert found["val/attention_entropy"] == pytest.approx(entropy / tokens, rel=1e-4)
+
+
+def scripted(values: list[float], seen: list[torch.nn.Module]) -> Callable[[torch.nn.Module], object]:
+    """A validation that finds these values, one after the other, as BLEU and as loss."""
+    given = iter(values)
+
+    def validate(model: torch.nn.Module) -> object:
+        seen.append(copy.deepcopy(model))
+        value = next(given)
+        return {"val/loss": value, "val/bleu": value, "val/perplexity": 1.0}, []
+
+    return validate
+
+
+@pytest.mark.parametrize(
+    ("monitor", "values", "best"), [("bleu", [1.0, 3.0, 2.0], 1), ("loss", [2.0, 3.0, 1.0], 2)]
+)
+def test_the_best_of_the_averaged_weights_are_kept(
+    tmp_path: Path, monitor: str, values: list[float], best: int
+) -> None:
+    trainer = make(tmp_path, "run", f"training.monitor={monitor}", "training.ema_decay=0.9")
+    seen: list[torch.nn.Module] = []
+    trainer.validate = scripted(values, seen)
+    assert trainer.train() and len(seen) == 3
+    assert any(
+        not torch.equal(*both) for both in zip(seen[-1].parameters(), trainer.model.parameters(), strict=True)
+    ), "the average is another model"
+    for name, expected in (("best", seen[best]), ("last", seen[-1])):
+        weights, _ = read_weights(tmp_path / "run" / "checkpoints", name)
+        for key, parameter in expected.named_parameters():
+            assert torch.equal(weights[key], parameter), (name, key)
+
+
+@pytest.mark.parametrize(("monitor", "better"), [("bleu", [1.0, 2.0, 3.0]), ("loss", [3.0, 2.0, 1.0])])
+def test_a_plateau_halves_the_rate_in_training(tmp_path: Path, monitor: str, better: list[float]) -> None:
+    for values, factor in ((better, 1), (better[::-1], 0.5)):
+        trainer = make(tmp_path, f"run{factor}", "training.schedule=plateau", f"training.monitor={monitor}")
+        trainer.validate = scripted(values, [])
+        assert trainer.train()
+        assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.002 * factor)
+
+
+def test_sampled_pieces_reach_the_batches(tmp_path: Path) -> None:
+    kept = [one for one in overrides(tmp_path) if not one.startswith("tokenizer")]
+    sampling = ("tokenizer=sentencepiece", "subwords.vocab_size=290", "training.subword_sampling=0.3")
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        settings = train_config(compose("train", [*sampling, *kept]), NAMES)
+    batches = make_from(settings, tmp_path, "run").batches
+    stored, drawn = list(map(batches.collate, batches.plan(0))), list(islice(batches, len(batches)))
+    assert [one.indices.tolist() for one in stored] == [one.indices.tolist() for one in drawn]
+    different = [
+        not torch.equal(one.tgt_out, other.tgt_out) for one, other in zip(stored, drawn, strict=True)
+    ]
+    assert sum(different) > 1
+
+
+def test_precision_is_what_is_asked_for() -> None:
+    cpu, matrix = torch.device("cpu"), torch.ones(2, 2)
+    for precision, on in (("bf16", True), ("fp32", False), ("auto", has_bf16(cpu))):
+        with autocast(precision, cpu)():
+            assert (matrix @ matrix).dtype == (torch.bfloat16 if on else torch.float32)

@@ -50,8 +50,8 @@ def differences(
 
     What is resampled and swapped are sentences, each with its translations of all common seeds: more seeds do not
     count as more sentences. No p-value is below the number of pairs over that of `samples` or `trials`; by default
-    those are sacrebleu's, 1,000 and 10,000, or 100 for each pair. Nor is one below 2 / 2^n where n translations differ,
-    the least that a test by exchange can say (sacrebleu's own says less of a few sentences).
+    those are sacrebleu's, 1,000 and 10,000, or 100 for each pair. Nor is one below 2 / 2^n where BLEU
+    counts n translations differently, the least that a test by exchange can say; that of a tie is 1.
     """
     found, p_values = [], []
     pairs = list(combinations(systems, 2))
@@ -94,15 +94,18 @@ def _p_value(
     lowercase: bool,
     seed: int,
 ) -> float:
-    differ = sum(one != other for one, other in zip(*texts, strict=True))
-    # Of all 2^n ways to swap n translations, two are as extreme as the one at hand: no test may say less.
+    metric = _OverSeeds(tokenize=tokenize, lowercase=lowercase)
+    counts = [metric._extract_corpus_statistics(side, [references]) for side in texts]
+    differ = np.any(np.not_equal(*counts), 1).sum()
+    # Of all 2^n ways to swap n translations, two are as extreme as the one at hand: no test may say less. sacrebleu's
+    # own do, of few sentences and of a tie.
     least = min(1.0, 2.0 ** (1 - differ))
-    if least == 1:
+    first, second = (metric._aggregate_and_compute(side).score for side in counts)
+    if least == 1 or first == second:
         return 1.0
     named: list[tuple[str, Sequence[str]]] = [("first", texts[0]), ("second", texts[1])]
-    metrics = {"BLEU": _OverSeeds(tokenize=tokenize, lowercase=lowercase)}
     with sacrebleu_seed(seed):
-        test = PairedTest(named, metrics, [references], test_type=kind, n_samples=number)
+        test = PairedTest(named, {"BLEU": metric}, [references], test_type=kind, n_samples=number)
         return max(least, float(test()[1]["BLEU"][1].p_value))  # type: ignore[union-attr, arg-type]
 
 
