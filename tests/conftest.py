@@ -1,8 +1,9 @@
-"""What the whole suite shares: shapes in heed's signatures are checked, and torch keeps to one thread."""
+"""What the whole suite shares: shapes in heed's signatures are checked, torch keeps to one thread, no test is timed."""
 
 import sys
 from pathlib import Path
 
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # Before anything of heed is imported. What handles tensors; each call is checked, so no more than that.
@@ -14,3 +15,6 @@ sys.path.append(str(Path(__file__).parents[1] / "examples" / "custom_score"))  #
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+
+settings.register_profile("heed", deadline=None)
+settings.load_profile("heed")

@@ -232,6 +232,10 @@ def test_align_writes_links_matrices_and_rates(tmp_path: Path, capsys: pytest.Ca
     assert scores["pairs"] == 1 and set(scores["by_offset"]) == {"-1", "0", "1"}
     for offset in ("-1", "+0", "+1"):
         assert f"offset {offset}  aer" in printed
+    (tmp_path / "mine.gold").write_text("1-1 2p3\n")  # now the target word stands first
+    with pytest.raises(ValueError, match="words 2 and 3 are linked"):
+        command("align", f"run={run}", *files, "gold_first=1")
+    command("align", f"run={run}", *files, "gold_first=1", "gold_reverse=true")
     (tmp_path / "mine.gold").write_text("1-1\n1-1\n")
     with pytest.raises(ValueError, match="gold links for 2 pairs, but there are 1"):
         command("align", f"run={run}", *files)

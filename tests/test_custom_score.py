@@ -134,12 +134,3 @@ def test_a_run_is_of_the_code_that_its_score_had(tmp_path, monkeypatch, caplog):
 def test_what_is_no_score_is_refused(target, message):
     with pytest.raises(ValueError, match=message):
         component("score", {"_target_": target}, Score, query_dim=3, key_dim=5)
-
-
-def test_a_key_that_it_does_not_take_or_of_the_wrong_type_is_refused():
-    config = {"_target_": "my_scores.Distance", "sharpnes": 1.0}
-    with pytest.raises(ValueError, match=r"score has no key sharpnes: Distance takes sharpness"):
-        component("score", config, Score, query_dim=3, key_dim=5)
-    config = {"_target_": "my_scores.Distance", "sharpness": "high"}
-    with pytest.raises(ValueError, match="sharpness"):
-        component("score", config, Score, query_dim=3, key_dim=5)

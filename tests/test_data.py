@@ -6,14 +6,13 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -616,35 +614,15 @@ def test_of_two_that_prepare_one_waits(tmp_path: Path, caplog: pytest.LogCapture
     others = ThreadPoolExecutor()
     with locked(tmp_path / "data" / ".lock"):
         waiting = others.submit(prepare, corpus, LetterSettings(), tmp_path / "data", 9)
-        with pytest.raises(TimeoutError):
-            waiting.result(timeout=0.3)
-        assert f"waiting for process {os.getpid()}" in caplog.text
+        until = time.monotonic() + 60
+        while f"waiting for process {os.getpid()}" not in caplog.text and time.monotonic() < until:
+            time.sleep(0.01)
+        assert not waiting.done() and time.monotonic() < until
         shutil.copytree(expected, made)  # the other one makes it
         (made / "sign").touch()
     waiting.result()
     assert (made / "sign").exists(), "it is taken as it is"
     assert {path.name for path in (tmp_path / "data").iterdir()} == {made.name, ".lock"}
-
-
-# Configuration
-
-
-@pytest.mark.parametrize("name", ["files", "multi30k", "tsv"])
-def test_yaml_has_every_key_with_a_comment(name: str) -> None:
-    text = (ROOT / "configs" / "data" / f"{name}.yaml").read_text(encoding="utf-8")
-    values = yaml.safe_load(text)
-    corpus = getattr(heed.data, values.pop("_target_").removeprefix("heed.data."))
-    assert set(values) == {field.name for field in fields(corpus)}
-    assert corpus(**values).splits()[:2] == ("train", "val")
-    lines = text.split("\n")
-    for number, line in enumerate(lines):
-        if line and not line.startswith("#"):
-            assert "#" in line or lines[number - 1].startswith("#"), line
-
-
-def test_corpora_need_no_torch() -> None:
-    code = "import sys, heed.data.prepare; sys.exit(not {'torch', 'torchtext'}.isdisjoint(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_names_of_splits_are_taken_and_the_draw_is_in_the_fingerprint(tmp_path: Path) -> None:

@@ -278,7 +278,7 @@ def test_diagnostics_of_no_attention_are_numbers():
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=7))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_alignments_come_back_as_stored(tmp_path_factory, shapes):
     path = tmp_path_factory.mktemp("store") / "alignments.npz"
     stored = [np.random.default_rng(i).random(shape, np.float32) for i, shape in enumerate(shapes)]
@@ -531,7 +531,7 @@ def test_text_cannot_break_out_of_the_report(tmp_path):
 
 
 @given(st.text())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_escaped_text_is_one_harmless_cell_that_reads_the_same(text):
     import html
 
