@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["heed"]):
     from heed.evaluation.forced import force_decode
     from heed.evaluation.links import read_gold
     from heed.evaluation.markdown import escape
-    from heed.evaluation.page import Shown, load_sentences, save_sentences
+    from heed.evaluation.sentences import Shown, load_sentences, save_sentences
     from heed.interaction import one_line
     from heed.run import HEAD, Run
     from heed.seals import BLANK, read_json, seal

@@ -25,8 +25,8 @@ from heed.evaluation.heatmap import alignment_figure, figure_image, save_png, te
 from heed.evaluation.links import Agreement
 from heed.evaluation.markdown import escape
 from heed.evaluation.metrics import bleu, bleu_by_length, score_corpus, sentence_bleu
-from heed.evaluation.page import load_sentences
 from heed.evaluation.report import _examples, write_evaluation
+from heed.evaluation.sentences import load_sentences
 from heed.seals import read_json
 from heed.text.tokenizer import printable
 

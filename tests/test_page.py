@@ -12,7 +12,8 @@ import pytest
 
 from heed.evaluation import page
 from heed.evaluation.heatmap import printable
-from heed.evaluation.page import Chart, Shown, Table, load_sentences, merge_words, save_sentences, write_page
+from heed.evaluation.page import Chart, Table, write_page
+from heed.evaluation.sentences import Shown, load_sentences, merge_words, save_sentences
 
 END = "</s>"
 STEP = 1 / 63  # between two weights that are stored

@@ -11,7 +11,8 @@ from heed.evaluation.comparison import Evaluated
 from heed.evaluation.heatmap import save_png
 from heed.evaluation.markdown import escape, table
 from heed.evaluation.metrics import METRICS
-from heed.evaluation.page import Chart, Shown, Table, load_sentences, write_page
+from heed.evaluation.page import Chart, Table, write_page
+from heed.evaluation.sentences import Shown, load_sentences
 from heed.files import write_text
 
 LEVEL = 0.05

@@ -16,7 +16,8 @@ from heed.evaluation.heatmap import alignment_figure, save_png
 from heed.evaluation.links import Agreement
 from heed.evaluation.markdown import escape, table
 from heed.evaluation.metrics import METRICS, bleu_by_length, score_corpus, sentence_bleu
-from heed.evaluation.page import Shown, Table, merge_words, save_sentences, write_page
+from heed.evaluation.page import Table, write_page
+from heed.evaluation.sentences import Shown, merge_words, save_sentences
 from heed.files import locked, replacing
 from heed.run import flat
 from heed.seals import digests, write_json
