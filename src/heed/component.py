@@ -28,10 +28,7 @@ def component(group: str, config: Mapping[str, Any], interface: type[T], **given
     """
     keys = {key: value for key, value in config.items() if key != "_target_"}
     target = config.get("_target_")
-    try:
-        cls = get_class(str(target))
-    except Exception as error:
-        raise ValueError(f"{group}._target_ is {target!r}, which cannot be imported: {error}") from None
+    cls = _class_of(group, config)
     if not issubclass(cls, interface):
         raise ValueError(f"{group}._target_ is {target!r}: it must be a subclass of {interface.__name__}")
     accepted = {
@@ -50,6 +47,15 @@ def component(group: str, config: Mapping[str, Any], interface: type[T], **given
     types = {name: _known(accepted[name].annotation) for name in keys}
     values: Any = typed(make_dataclass(group, types.items()), dict(keys), group)
     return cls(**given, **{name: getattr(values, name) for name in keys})
+
+
+def _class_of(group: str, config: Mapping[str, Any]) -> type:
+    target = config.get("_target_")
+    try:
+        cls: type = get_class(str(target))
+    except Exception as error:
+        raise ValueError(f"{group}._target_ is {target!r}, which cannot be imported: {error}") from None
+    return cls
 
 
 def refuse_strange_targets(group: str, config: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
@@ -80,13 +86,18 @@ def refuse_strange_targets(group: str, config: Mapping[str, Any], mine: Mapping[
 def trust(config: TrainConfig) -> None:
     """Imports the components that the user's own command names: from now on a run may name them too."""
     for group in COMPONENTS:
-        get_class(str(getattr(config, group)["_target_"]))
+        _class_of(group, getattr(config, group))
 
 
 def own_code(config: TrainConfig) -> dict[str, str]:
     """SHA-256 of the source files of score and decoder, by file name, where they are the user's own."""
-    targets = [str(part.get("_target_")) for part in (config.score, config.decoder)]
-    files = [inspect.getsourcefile(get_class(one)) for one in targets if not one.startswith("heed.")]
+    parts = {"score": config.score, "decoder": config.decoder}
+    classes = [
+        _class_of(group, part)
+        for group, part in parts.items()
+        if not str(part.get("_target_")).startswith("heed.")
+    ]
+    files = map(inspect.getsourcefile, classes)
     return {Path(file).name: sha256(Path(file)) for file in files if file}
 
 

@@ -76,8 +76,10 @@ class Run:
     def changed_code(self, config: TrainConfig) -> list[str]:
         """Names of the source files of the user's own score or decoder that are not what the run was begun with."""
         try:
-            known = self.facts().get("code", {})
+            known = self.facts().get("code")
         except ValueError:  # they are damaged, which `record` tells
+            return []
+        if not isinstance(known, dict):  # a run of before that was recorded
             return []
         return [name for name, digest in own_code(config).items() if known.get(name, digest) != digest]
 
