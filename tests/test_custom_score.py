@@ -13,7 +13,8 @@ from making import EXAMPLE, ROOT, train_config
 from omegaconf import OmegaConf
 from tiny import command, overrides, write_corpus
 
-from heed.build import build_model, load_run
+from heed.build import load_run
+from heed.commands.train import train as train_run
 from heed.component import component
 from heed.score import Score
 
@@ -99,10 +100,10 @@ class Flat(Score):
         return query.sum(-1, keepdim=True)
 
 
-def test_energies_of_another_shape_are_refused():
-    flat = {"_target_": f"{__name__}.Flat"}
+def test_energies_of_another_shape_are_refused(tmp_path):
+    flat = replace(train_config(), score={"_target_": f"{__name__}.Flat"})
     with pytest.raises(ValueError, match=r"Flat gives energies of shape \(2, 3, 1\).*must be \(2, 3, 5\)"):
-        build_model(replace(train_config(), score=flat), (7, 7), joint=True)
+        train_run(flat, tmp_path / "run")
 
 
 def test_a_run_is_of_the_code_that_its_score_had(tmp_path, monkeypatch, caplog):

@@ -66,7 +66,6 @@ def build_model(config: TrainConfig, vocabularies: tuple[int, int], joint: bool)
         score = component(
             "score", config.score, Score, query_dim=settings.decoder_dim, key_dim=encoder.state_dim
         )
-        check_energies(score)
     with forked(seed, "decoder"):
         decoder = component(
             "decoder",
