@@ -604,6 +604,12 @@ def test_killed_in_the_swap_one_directory_is_left_whole(tmp_path, renames, left)
     assert (directory / "report.md").read_text() == left
 
 
+@pytest.mark.parametrize(("tokenize", "warned"), [("13a", True), ("none", False)])
+def test_of_tokenised_text_it_is_no_warning_that_it_is(tokenize, warned, caplog):
+    score_corpus(["a b ."] * 100, ["a c ."] * 100, tokenize=tokenize, bootstrap=0)
+    assert ("tokenized period" in caplog.text) == warned
+
+
 def test_colours_are_the_same_in_all_pictures():
     (image,) = alignment_figure(["a"], ["b", "c"], np.array([[0.2, 0.1]])).axes[0].images
     assert image.get_clim() == (0, 1)

@@ -36,7 +36,12 @@ def score_corpus(
     Raises a `ValueError` where the counts differ, nothing is there, or the tokenizer is unknown.
     """
     _check(hypotheses, references)
-    metrics = {"bleu": make_bleu(tokenize, lowercase), "chrf": CHRF(lowercase=lowercase), "ter": TER()}
+    metrics = {
+        # `force`: of text that is tokenised, it is no news that it is.
+        "bleu": make_bleu(tokenize, lowercase, force=tokenize == "none"),
+        "chrf": CHRF(lowercase=lowercase),
+        "ter": TER(),
+    }
     result: dict[str, dict[str, Any]] = {}
     for name, metric in metrics.items():
         with sacrebleu_seed(seed):

@@ -94,7 +94,7 @@ def _p_value(
     lowercase: bool,
     seed: int,
 ) -> float:
-    metric = _OverSeeds(tokenize=tokenize, lowercase=lowercase)
+    metric = _OverSeeds(tokenize=tokenize, lowercase=lowercase, force=True)  # evaluation has warned
     counts = [metric._extract_corpus_statistics(side, [references]) for side in texts]
     differ = np.any(np.not_equal(*counts), 1).sum()
     # Of all 2^n ways to swap n translations, two are as extreme as the one at hand: no test may say less. sacrebleu's
