@@ -324,7 +324,7 @@ def test_different_test_sentences_are_refused(tmp_path: Path) -> None:
     assert done.returncode == 2 and "have other test sentences (test): compare them apart" in done.stderr
 
 
-def tested(a: list[str], b: list[str], **protocol: object) -> Difference:
+def paired(a: list[str], b: list[str], **protocol: object) -> Difference:
     systems = {"a": {1: Scored(a, 0.0)}, "b": {1: Scored(b, 0.0)}}
     (found,) = differences(systems, REFERENCES, samples=200, trials=200, **protocol)
     return found
@@ -333,15 +333,15 @@ def tested(a: list[str], b: list[str], **protocol: object) -> Difference:
 def test_the_protocol_reaches_the_paired_tests() -> None:
     a, b = [line.upper() for line in REFERENCES], list(REFERENCES)
     a[0], b[1] = "x y z", "x y z"  # each has one sentence wrong, so that but for case they are as good
-    assert tested(a, b).randomisation < 0.05
-    assert tested(a, b, lowercase=True).randomisation > 0.2
+    assert paired(a, b).randomisation < 0.05
+    assert paired(a, b, lowercase=True).randomisation > 0.2
 
 
 def test_what_bleu_cannot_tell_apart_is_no_difference() -> None:
     spaced = [line.replace(" ", "  ") for line in REFERENCES]
     for found in (
-        tested(spaced, REFERENCES),
-        tested([line.upper() for line in REFERENCES], REFERENCES, lowercase=True),
+        paired(spaced, REFERENCES),
+        paired([line.upper() for line in REFERENCES], REFERENCES, lowercase=True),
     ):
         assert found.bootstrap == found.randomisation == 1
 

@@ -629,7 +629,7 @@ def test_validation_is_of_the_validation_split(tmp_path: Path, monkeypatch) -> N
         (tmp_path / "corpus" / f"val.{side}").read_text().split("\n")[:-1] for side in ("de", "en")
     )
     assert list(asked.pop("references")) == references and asked == {"tokenize": "none", "lowercase": True}
-    tokenizers, model = trainer.validate.tokenizers, trainer.model.eval()
+    tokenizers, model = trainer.validate.tokenizers, trainer.model.eval().requires_grad_(False)
     nll, entropy, tokens = 0.0, 0.0, 0
     for source, reference in zip(sources, references, strict=True):
         src = torch.tensor([[*tokenizers.src.encode(source), EOS]])
