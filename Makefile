@@ -23,9 +23,9 @@ LOWEST  := $(addprefix tests/test_,text.py training.py golden_runs.py evaluation
 # A path as Hydra takes it: in quotes, but for a list.
 quoted = $(if $(filter [%,$(firstword $(1))),$(1),"$(1)")
 # A variable that a target's line does not name would have no effect: it is refused.
-GIVEN  := $(filter-out PYTHON,$(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v)))
-$(foreach goal,$(MAKECMDGOALS),$(foreach v,$(GIVEN),\
-  $(if $(shell grep -E '^$(goal):.*##.* $v\>' $(firstword $(MAKEFILE_LIST))),,$(error make $(goal) takes no $v: see make help))))
+GIVEN  := $(filter-out PYTHON SHELL,$(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v)))
+named  = $(foreach goal,$(MAKECMDGOALS),$(shell grep -E '^$(goal):.*##.* $v\>' $(firstword $(MAKEFILE_LIST))))
+$(foreach v,$(GIVEN),$(if $(strip $(named)),,$(error make $(MAKECMDGOALS) takes no $v: see make help)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train evaluate translate align compare scores tensorboard data test test-all test-lowest bench torture soak fuzz audit lint format clean
@@ -108,7 +108,7 @@ format: $(VENV) ## bring the code into shape
 	$(BIN)/ruff format
 
 clean: ## remove caches and prepared corpora; runs and .venv stay
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis data/.*.new
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis data/.preparing-* data/.*.new
 	for made in data/*/prepare.json; do [ ! -e "$$made" ] || rm -rf "$${made%/*}"; done
 	find src scripts tests benchmarks -name __pycache__ -type d -exec rm -rf {} +
 

@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["heed"]):
     from heed.evaluation.markdown import escape
     from heed.evaluation.sentences import Shown, load_sentences, save_sentences
     from heed.interaction import one_line
-    from heed.run import HEAD, Run
+    from heed.run import FIRST_LINE, Run
     from heed.seals import BLANK, read_json, seal
     from heed.search.translator import Translator
     from heed.text import Tokenizers
@@ -132,7 +132,7 @@ def records(data: bytes) -> None:
     path.write_bytes(
         b"# heed's record of the run, not to be edited: format 1, sha256 " + BLANK.encode() + b"\n" + data
     )
-    assert HEAD.match(path.read_text(encoding="utf-8", errors="replace"))
+    assert FIRST_LINE.match(path.read_text(encoding="utf-8", errors="replace"))
     seal(path)
     try:
         Run(path.parent).config()

@@ -102,6 +102,10 @@ def test_search_is_that_of_the_run_and_what_is_given_goes_before_it(run: Path) -
     assert search(other) == asdict(SearchSettings(width=3, alpha=0.0))
     assert search(other, "search.alpha=0.7") == asdict(SearchSettings(width=3, alpha=0.7))
     assert search(f"[{other},{run}]") == asdict(SearchSettings(width=3, alpha=0.0))
+    kept = (other / "eval" / "test-beam" / "scores.json").read_bytes()
+    directory, _ = command("evaluate", f"run={other}", "metrics.bootstrap=0", "search.width=5")
+    assert directory.name == "test-beam-search.width_5"
+    assert (other / "eval" / "test-beam" / "scores.json").read_bytes() == kept
     with pytest.raises(ValueError, match="with different searches: name one for all, such as search=beam"):
         command("compare", f"runs=[{run},{other}]")
 

@@ -18,7 +18,7 @@ import pytest
 from tiny import ROOT, command, config, overrides, script, write_corpus
 
 from heed import sweep as sweeping
-from heed.commands.compare import short
+from heed.commands.compare import common_sentences, short
 from heed.commands.train import train
 from heed.evaluation.comparison import (
     Evaluated,
@@ -268,8 +268,21 @@ def test_a_run_that_is_there_but_is_not_what_was_asked_for_is_no_part_of_the_rep
     with pytest.raises(ValueError, match=r"another configuration.*\n  seed: 1, 2"):
         sweeping.refuse_other(run, replace(asked, seed=2))
     (tmp_path / "corpus" / "train.en").write_text("MUH\n" * 60)
-    with pytest.raises(ValueError, match="was trained on another corpus, or its data have changed since"):
+    with pytest.raises(
+        ValueError, match="was trained on another corpus: the data, or how heed prepares them, have"
+    ):
         sweeping.refuse_other(run, asked)
+
+
+def test_splits_of_one_corpus_are_not_compared_with_each_other(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus")
+    one = config(tmp_path)
+    other = replace(one, test_split="val")
+    names, pairs = common_sentences({"a": one, "b": one}, None)
+    assert names == {"a": "test", "b": "test"} and len(pairs) == 5
+    with pytest.raises(ValueError, match=r"b and a have other test sentences \(val, test\)"):
+        common_sentences({"a": one, "b": other}, None)
+    assert common_sentences({"a": one, "b": other}, "val")[0] == {"a": "val", "b": "val"}
 
 
 @pytest.mark.slow

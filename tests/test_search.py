@@ -366,6 +366,12 @@ def test_empty_lines_do_not_run_the_model():
     assert translator.translate([]) == []
 
 
+def test_a_line_end_within_a_translation_is_a_blank():
+    translator = make_translator(make_model())
+    translator.tokenizers.tgt.decode = lambda ids: "two\nlines"
+    assert translator.translate(["abc"])[0][0].text == "two lines"
+
+
 def test_a_long_line_is_cut_with_a_warning(caplog):
     translator = make_translator(make_model(), max_source_length=5)
     with caplog.at_level(logging.WARNING):

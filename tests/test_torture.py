@@ -1,6 +1,8 @@
 """A few of the attacks of `make torture`: kills, and files that rot."""
 
+import ast
 import random
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,17 @@ def test_outputs_are_whole_or_not_there(killer: Killer, directory: Path) -> None
 def test_files_that_have_changed_are_noticed(killer: Killer, directory: Path) -> None:
     counts = torture_by_rot(killer, directory / "outputs", 40)
     assert counts["refused"] > 13
+
+
+def test_the_fuzzer_which_is_run_by_hand_finds_what_it_imports() -> None:
+    tree = ast.parse(Path(__file__).with_name("fuzz.py").read_text(encoding="utf-8"))
+    imports = [
+        one
+        for one in ast.walk(tree)
+        if isinstance(one, ast.ImportFrom) and str(one.module).startswith("heed")
+    ]
+    assert imports
+    for one in imports:
+        module = import_module(str(one.module))
+        for alias in one.names:
+            assert hasattr(module, alias.name) or import_module(f"{one.module}.{alias.name}")

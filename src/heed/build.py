@@ -21,6 +21,7 @@ from heed.model import Attention, Bridge, Decoder, Encoder, Seq2Seq
 from heed.model.dropout import Dropout
 from heed.run import Run
 from heed.score import Score
+from heed.seals import sha256
 from heed.text import TokenizerSettings
 from heed.text.pair import Tokenizers, load_pair
 from heed.training.checkpoint import check_shapes, load_weights, read_weights, states
@@ -149,7 +150,8 @@ def build_trainer(config: TrainConfig, prepared: Prepared, run: Run) -> Trainer:
     if not states(run.checkpoints):
         load_vectors(model, build_tokenizer_settings(config.tokenizer), tokenizers)
         made_of = facts(model, batches, (prepared.directory / "prepare.json").read_bytes())
-        run.record(finished=False, code=own_code(config), **made_of)
+        run.record(finished=False, **made_of)
+    run.record(code={group: sha256(file) for group, file in own_code(config).items()})
     return Trainer(model, batches, validator, config.training, run, config.seed, device, precision)
 
 

@@ -24,7 +24,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # any of them met twice; what a step uses again fits in these.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
-OVERRIDE = re.compile(r"[^-].*=|~")
+OVERRIDE = re.compile(r"[+~]{0,2}\w[\w./@-]*=|~")
 
 
 def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -86,5 +86,6 @@ def overrides() -> list[str]:
 
 def search_name(config: DictConfig) -> str:
     """What an evaluation's search is called: its YAML, and what was overridden of search and metrics."""
-    given = (one for one in overrides() if re.match(r"search\.|metrics\.(?!bootstrap)", one))
+    stripped = (one.lstrip("+") for one in overrides())
+    given = (one for one in stripped if re.match(r"search\.|metrics\.(?!bootstrap)", one))
     return "-".join([choices(config)["search"], *map(file_name, sorted(given))])

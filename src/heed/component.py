@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 
 from heed.config import CONFIGS, TrainConfig, typed
 from heed.data.corpus import Corpus
-from heed.seals import sha256
 from heed.text.tokenizer import TokenizerSettings
 
 COMPONENTS = ("data", "tokenizer", "score", "decoder")  # the groups of a TrainConfig that have a `_target_`
@@ -89,16 +88,12 @@ def trust(config: TrainConfig) -> None:
         _class_of(group, getattr(config, group))
 
 
-def own_code(config: TrainConfig) -> dict[str, str]:
-    """SHA-256 of the source files of score and decoder, by file name, where they are the user's own."""
+def own_code(config: TrainConfig) -> dict[str, Path]:
+    """The source files of `score` and `decoder`, where they are the user's own."""
     parts = {"score": config.score, "decoder": config.decoder}
-    classes = [
-        _class_of(group, part)
-        for group, part in parts.items()
-        if not str(part.get("_target_")).startswith("heed.")
-    ]
-    files = map(inspect.getsourcefile, classes)
-    return {Path(file).name: sha256(Path(file)) for file in files if file}
+    own = {group: part for group, part in parts.items() if not str(part.get("_target_")).startswith("heed.")}
+    files = {group: inspect.getsourcefile(_class_of(group, part)) for group, part in own.items()}
+    return {group: Path(file) for group, file in files.items() if file}
 
 
 def own_directories() -> list[Path]:

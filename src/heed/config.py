@@ -258,5 +258,7 @@ def typed(schema: type[T], config: DictConfig | dict[str, Any], group: str = "")
         key = ".".join(filter(None, (group, getattr(error, "full_key", None))))
         known = ""
         if isinstance(error, ConfigKeyError) and is_dataclass(error.object_type):
-            known = "; it has " + ", ".join(one.name for one in fields(error.object_type))
+            known = "; it has " + ", ".join(
+                one.name for one in fields(error.object_type) if one.name != "names"
+            )
         raise ValueError(f"configuration key {key}: {str(error).splitlines()[0]}{known}") from None

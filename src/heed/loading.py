@@ -68,15 +68,20 @@ def held_out(runs: Any, trained: TrainConfig, split: str | None) -> tuple[Corpus
     """
     corpus = build_corpus(trained.data)
     name = corpus.resolve(split or trained.test_split)
+    pairs = read_pairs(corpus, name)
+    for path in as_list(runs):
+        Run(path).check_split(name, pairs)
+    return corpus, name, pairs
+
+
+def read_pairs(corpus: Corpus, split: str) -> list[tuple[str, str]]:
+    """The pairs of a split of a run's corpus; `ValueError` where that cannot be read."""
     try:
-        pairs = list(corpus.pairs(name))
+        return list(corpus.pairs(split))
     except ValueError as error:
         raise ValueError(
             f"{error}. If the run's corpus has moved, repeat the training command with its new place"
         ) from None
-    for path in as_list(runs):
-        Run(path).check_split(name, pairs)
-    return corpus, name, pairs
 
 
 def which_weights(config: EvaluateConfig | AlignConfig) -> str:

@@ -67,21 +67,22 @@ class Run:
                 + "\n".join(f"  {key}: {there!r}, {here!r}" for key, there, here in differences)
                 + "\nName another directory (make: RUN=..., script: run=...), or remove this one"
             )
-        if changed := self.changed_code(config):
+        for changed in self.changed_code(config):
             raise ValueError(
-                f"{', '.join(changed)} has changed since {self.path} was begun: bring it back, name another directory "
+                f"{changed} has changed since {self.path} was begun: bring it back, name another directory "
                 "(make: RUN=..., script: run=...), or remove this one"
             )
 
     def changed_code(self, config: TrainConfig) -> list[str]:
-        """Names of the source files of the user's own score or decoder that are not what the run was begun with."""
+        """The source files of the user's own score and decoder that are not what the run was begun with."""
         try:
             known = self.facts().get("code")
         except ValueError:  # they are damaged, which `record` tells
             return []
         if not isinstance(known, dict):  # a run of before that was recorded
             return []
-        return [name for name, digest in own_code(config).items() if known.get(name, digest) != digest]
+        digests = {group: (file, sha256(file)) for group, file in own_code(config).items()}
+        return [str(file) for group, (file, digest) in digests.items() if known.get(group, digest) != digest]
 
     def claim(self, config: TrainConfig, prepared: Path) -> None:
         """Makes the directory, with what evaluation needs of the prepared corpus: the tokenizers and their provenance.
@@ -239,7 +240,7 @@ def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"search": {"beam": 5}}` as `{"search.beam": 5}`."""
     found: dict[str, Any] = {}
     for key, value in nested.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
 
 

@@ -141,7 +141,9 @@ def refuse_other(run: Run, asked: TrainConfig) -> None:
         )
         known = read_json(run.corpus_file)
         if any(known.get(key) != value for key, value in recipe.items()):
-            raise ValueError(f"{run.path} was trained on another corpus, or its data have changed since")
+            raise ValueError(
+                f"{run.path} was trained on another corpus: the data, or how heed prepares them, have changed since"
+            )
 
 
 def jobs(arguments: Sequence[str]) -> Iterator[list[str]]:

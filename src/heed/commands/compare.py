@@ -11,9 +11,10 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from heed.commands.evaluate import find_or_make
+from heed.commands.evaluate import find_or_make, name_search
 from heed.component import build_corpus
 from heed.config import CompareConfig, EvaluateConfig, MetricSettings, TrainConfig, search_over
+from heed.loading import read_pairs
 from heed.run import Run
 from heed.search.settings import SearchSettings
 
@@ -60,7 +61,6 @@ def compare_runs(
     configs = {path: Run(path).config() for path in finished}
     trained = configs[finished[0]]
     search = common_search(configs, config.search)
-    search_name = re.sub("^trained", trained.names["search"], search_name)
     splits, pairs = common_sentences(configs, config.split)
     names, shared = name_systems(configs)
     runs = []
@@ -85,7 +85,8 @@ def compare_runs(
     )
     listed = ", ".join(by_name) if len(by_name) < MANY else f"{len(by_name)} systems"
     title = (
-        f"{listed} on {splits[finished[0]]} of {trained.names.get('data', 'a corpus')}, {search_name} search"
+        f"{listed} on {splits[finished[0]]} of {trained.names.get('data', 'a corpus')}, "
+        f"{name_search(search_name, trained)} search"
     )
     summary = summarise(title, by_name, found, [*notes, *warn(by_name)])
     out = Path(config.out or os.path.join(shared, "compare"))
@@ -117,19 +118,19 @@ def common_sentences(
     configs: dict[str, TrainConfig], split: str | None
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """What each run's corpus calls the split, and its pairs; `ValueError` where they are not the same for all."""
-    names, found = {}, dict[str, list[tuple[str, str]]]()  # the pairs by what the corpus is made of
+    names, found = {}, dict[str, list[tuple[str, str]]]()  # the pairs by what they are made of
     for path, trained in configs.items():
-        key = json.dumps(trained.data, sort_keys=True)
         corpus = build_corpus(trained.data)
         names[path] = corpus.resolve(split or trained.test_split)
+        key = json.dumps([trained.data, names[path]], sort_keys=True)
         if key not in found:
-            found[key] = list(corpus.pairs(names[path]))
-        first = next(iter(found.values()))
-        if found[key] != first:
+            found[key] = read_pairs(corpus, names[path])
+        first = next(iter(configs))
+        if found[key] != next(iter(found.values())):
             raise ValueError(
-                f"{path} and {next(iter(configs))} have other test sentences ({names[path]}): compare them apart"
+                f"{path} and {first} have other test sentences ({names[path]}, {names[first]}): compare them apart"
             )
-    return names, first
+    return names, next(iter(found.values()))
 
 
 def name_systems(configs: dict[str, TrainConfig]) -> tuple[dict[str, str], str]:

@@ -35,10 +35,9 @@ def evaluate(config: EvaluateConfig, search_name: str) -> tuple[Path, dict[str, 
     metrics = config.metrics.over(trained.metrics)
     make_bleu(str(metrics.tokenize), lowercase=False)  # some need what is not here
     config = replace(config, search=asdict(translator.settings))
-    search_name = re.sub("^trained", trained.names["search"], search_name)
     corpus, split, pairs = held_out(config.run, trained, config.split)
     sources, references = map(list, zip(*pairs, strict=True))
-    directory = directory_of(config, split, search_name)
+    directory = directory_of(config, split, search_name, trained)
     start = time.perf_counter()
     with unchanging_weights():
         translations = translator.translate(sources, progress=sys.stderr.isatty())
@@ -76,9 +75,21 @@ def evaluate(config: EvaluateConfig, search_name: str) -> tuple[Path, dict[str, 
     return directory, scores
 
 
-def directory_of(config: EvaluateConfig, split: str, search_name: str) -> Path:
-    """`eval/<split>-<search>` in the (first) run; of which weights, where not the best, and of how many runs."""
-    return Path(as_list(config.run)[0]) / "eval" / f"{split}-{search_name}{which_weights(config)}"
+def directory_of(config: EvaluateConfig, split: str, search_name: str, trained: TrainConfig) -> Path:
+    """`eval/<split>-<search>` in the (first) run; of which weights, where not the best, and of how many runs.
+
+    Where the search is not as in training, but would be called so, its name says in what it differs.
+    """
+    name = name_search(search_name, trained)
+    if name == trained.names["search"]:
+        own = asdict(trained.search)
+        name += "".join(f"-search.{key}_{value}" for key, value in config.search.items() if value != own[key])
+    return Path(as_list(config.run)[0]) / "eval" / f"{split}-{name}{which_weights(config)}"
+
+
+def name_search(search_name: str, trained: TrainConfig) -> str:
+    """The name with that of the run's own search for `trained`."""
+    return re.sub(r"^trained(?=-|$)", lambda _: trained.names["search"], search_name)
 
 
 def find_or_make(
@@ -88,7 +99,7 @@ def find_or_make(
 
     The configuration leaves nothing of the search open, and its split is one of the corpus.
     """
-    directory = directory_of(config, str(config.split), search_name)
+    directory = directory_of(config, str(config.split), search_name, trained)
     scores = earlier(directory, about(config, trained, pairs))
     return (directory, scores) if scores else evaluate(config, search_name)
 

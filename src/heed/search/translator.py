@@ -96,7 +96,7 @@ class Translator:
 
     def _translation(self, hypothesis: Hypothesis, src_pieces: list[str]) -> Translation:
         return Translation(
-            self.tokenizers.tgt.decode(hypothesis.ids[:-1]),
+            self.tokenizers.tgt.decode(hypothesis.ids[:-1]).replace("\n", " "),  # whatever the tokenizer is
             hypothesis.log_prob,
             _pieces(self.tokenizers.tgt, hypothesis.ids),
             src_pieces,
