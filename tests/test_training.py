@@ -686,7 +686,7 @@ def test_a_plateau_halves_the_rate_in_training(tmp_path: Path, monitor: str, bet
 
 def test_sampled_pieces_reach_the_batches(tmp_path: Path) -> None:
     kept = [one for one in overrides(tmp_path) if not one.startswith("tokenizer")]
-    sampling = ("tokenizer=sentencepiece", "subwords.vocab_size=290", "training.subword_sampling=0.3")
+    sampling = ("tokenizer=sentencepiece", "subwords.vocab_size=290", "training.subword_sampling=0.01")
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         settings = train_config(compose("train", [*sampling, *kept]), NAMES)
     batches = make_from(settings, tmp_path, "run").batches
@@ -695,7 +695,7 @@ def test_sampled_pieces_reach_the_batches(tmp_path: Path) -> None:
     different = [
         not torch.equal(one.tgt_out, other.tgt_out) for one, other in zip(stored, drawn, strict=True)
     ]
-    assert sum(different) > 1
+    assert sum(different) > 5
 
 
 def test_precision_is_what_is_asked_for() -> None:
