@@ -128,7 +128,7 @@ def common_sentences(
         first = next(iter(configs))
         if found[key] != next(iter(found.values())):
             raise ValueError(
-                f"{path} and {first} have other test sentences ({names[path]}, {names[first]}): compare them apart"
+                f"{path} ({names[path]}) and {first} ({names[first]}) have other test sentences: compare them apart"
             )
     return names, next(iter(found.values()))
 
