@@ -20,11 +20,13 @@ from tiny import ROOT, command, config, overrides, script, write_corpus
 
 from heed import cli, fast
 from heed.build import load_run
+from heed.commands.evaluate import directory_of
 from heed.commands.train import train
+from heed.config import EvaluateConfig, MetricSettings
 from heed.evaluation.alignment import load_alignments
 from heed.evaluation.forced import force_decode, perplexity_of
 from heed.interaction import arriving, one_line
-from heed.run import default_path
+from heed.run import Run, default_path
 from heed.search.settings import SearchSettings
 from heed.search.translator import Translation
 from heed.training.checkpoint import save_weights
@@ -106,6 +108,13 @@ def test_search_is_that_of_the_run_and_what_is_given_goes_before_it(run: Path) -
     directory, _ = command("evaluate", f"run={other}", "metrics.bootstrap=0", "search.width=5")
     assert directory.name == "test-beam-search.width_5"
     assert (other / "eval" / "test-beam" / "scores.json").read_bytes() == kept
+    named = EvaluateConfig(
+        str(other), "best", "test", asdict(SearchSettings(alpha=0.7)), MetricSettings("none", None, 7), "cpu"
+    )
+    for given in ("trained-search.alpha_0.7", "beam-search.alpha_0.7", "beam"):  # one search, one name
+        directory = directory_of(named, "test", given, Run(other).config())
+        assert directory.name == "test-beam-search.width_5-search.alpha_0.7-metrics.tokenize_none"
+    assert directory_of(named, "test", "greedy", Run(other).config()).name == "test-greedy"
     with pytest.raises(ValueError, match="with different searches: name one for all, such as search=beam"):
         command("compare", f"runs=[{run},{other}]")
 

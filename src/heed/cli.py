@@ -85,7 +85,10 @@ def overrides() -> list[str]:
 
 
 def search_name(config: DictConfig) -> str:
-    """What an evaluation's search is called: its YAML, and what was overridden of search and metrics."""
+    """What an evaluation's search is called: its YAML, and what was overridden of search and metrics.
+
+    A run's own search goes by what differs instead, see `directory_of`.
+    """
     stripped = (one.lstrip("+") for one in overrides())
     given = (one for one in stripped if re.match(r"search\.|metrics\.(?!bootstrap)", one))
     return "-".join([choices(config)["search"], *map(file_name, sorted(given))])

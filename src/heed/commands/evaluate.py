@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from heed.config import EvaluateConfig, TrainConfig
+from heed.files import file_name
 from heed.loading import as_list, held_out, make_translator, which_weights
-from heed.run import Run
+from heed.run import Run, differing
 from heed.seals import check_digests, read_json, sha256
 
 log = logging.getLogger(__name__)
@@ -78,12 +79,15 @@ def evaluate(config: EvaluateConfig, search_name: str) -> tuple[Path, dict[str, 
 def directory_of(config: EvaluateConfig, split: str, search_name: str, trained: TrainConfig) -> Path:
     """`eval/<split>-<search>` in the (first) run; of which weights, where not the best, and of how many runs.
 
-    Where the search is not as in training, but would be called so, its name says in what it differs.
+    Where the search goes by the name of the run's own, it says in what search and metrics differ from that: two that
+    are not the same have never one name.
     """
-    name = name_search(search_name, trained)
-    if name == trained.names["search"]:
-        own = asdict(trained.search)
-        name += "".join(f"-search.{key}_{value}" for key, value in config.search.items() if value != own[key])
+    name, own = name_search(search_name, trained), trained.names["search"]
+    if name == own or name.startswith(f"{own}-"):
+        here = {"search": config.search, "metrics": config.metrics.over(trained.metrics).protocol}
+        there = {"search": asdict(trained.search), "metrics": trained.metrics.protocol}
+        others = (f"-{key}_{file_name(str(value))}" for key, _, value in differing(there, here))
+        name = own + "".join(others)
     return Path(as_list(config.run)[0]) / "eval" / f"{split}-{name}{which_weights(config)}"
 
 

@@ -64,8 +64,10 @@ def differences(
         texts = [
             list(map(JOINT.join, zip(*(side[s].hypotheses for s in seeds), strict=True))) for side in sides
         ]
+        metric = _OverSeeds(tokenize=tokenize, lowercase=lowercase, force=True)  # evaluation has warned
+        least = _least(metric, texts, references)
         p = [
-            _p_value(texts, references, kind, number, tokenize, lowercase, seed)
+            1.0 if least == 1 else max(least, _p_value(metric, texts, references, kind, number, seed))
             for kind, number in (("bs", samples), ("ar", trials))
         ]
         bleus = [mean(side[s].bleu for s in seeds) for side in sides]
@@ -85,28 +87,30 @@ class _OverSeeds(BLEU):
         return np.sum([super(_OverSeeds, self)._extract_corpus_statistics(s, references) for s in seeds], 0)
 
 
+def _least(metric: _OverSeeds, texts: list[list[str]], references: Sequence[str]) -> float:
+    """What no test may go below, though sacrebleu's own do, of few sentences and of a tie.
+
+    Of all 2^n ways to swap n translations that count differently, two are as extreme as the one at hand; all are as a
+    tie.
+    """
+    counts = [metric._extract_corpus_statistics(side, [references]) for side in texts]
+    first, second = (metric._aggregate_and_compute(side).score for side in counts)
+    differ = np.any(np.not_equal(*counts), 1).sum()
+    return 1.0 if first == second else float(min(1.0, 2.0 ** (1 - differ)))
+
+
 def _p_value(
+    metric: _OverSeeds,
     texts: list[list[str]],
     references: Sequence[str],
     kind: str,
     number: int,
-    tokenize: str,
-    lowercase: bool,
     seed: int,
 ) -> float:
-    metric = _OverSeeds(tokenize=tokenize, lowercase=lowercase, force=True)  # evaluation has warned
-    counts = [metric._extract_corpus_statistics(side, [references]) for side in texts]
-    differ = np.any(np.not_equal(*counts), 1).sum()
-    # Of all 2^n ways to swap n translations, two are as extreme as the one at hand: no test may say less. sacrebleu's
-    # own do, of few sentences and of a tie.
-    least = min(1.0, 2.0 ** (1 - differ))
-    first, second = (metric._aggregate_and_compute(side).score for side in counts)
-    if least == 1 or first == second:
-        return 1.0
     named: list[tuple[str, Sequence[str]]] = [("first", texts[0]), ("second", texts[1])]
     with sacrebleu_seed(seed):
         test = PairedTest(named, {"BLEU": metric}, [references], test_type=kind, n_samples=number)
-        return max(least, float(test()[1]["BLEU"][1].p_value))  # type: ignore[union-attr, arg-type]
+        return float(test()[1]["BLEU"][1].p_value)  # type: ignore[union-attr, arg-type]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
