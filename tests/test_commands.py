@@ -448,9 +448,15 @@ def test_lines_are_given_as_they_arrive() -> None:
 
 def test_an_override_of_what_is_learned_gets_its_own_directory() -> None:
     names = {"data": "grammar", "experiment": "grammar", "decoder": "luong", "score": "dot"}
-    assert default_path(names, 2, ["score=dot", "seed=2", "search.width=3"]) == Path(
-        "runs/grammar/luong/dot/seed2"
-    )
+    apart = [
+        "search.width=3",
+        "search=greedy",
+        "fast=false",
+        "run=null",
+        "test_split=val",
+        "training.compile=true",
+    ]
+    assert default_path(names, 2, ["score=dot", "seed=2", *apart]) == Path("runs/grammar/luong/dot/seed2")
     chars = default_path(names, 1, ["tokenizer=char", "subwords.vocab_size=500"])
     assert chars == Path("runs/grammar/luong-subwords.vocab_size_500-tokenizer_char/dot/seed1")
     own = default_path(names | {"experiment": "deep"}, 1, ["training.max_epochs=5", "model.cell=lstm"])

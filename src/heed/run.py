@@ -31,9 +31,11 @@ from heed.seals import (
 
 LONGEST_NAME = 100  # characters
 WITHOUT_EFFECT = (  # on the weights; `Run.claim` looks at the corpus itself, wherever it lies
+    *("names", "run", "search", "test_split", "device", "data_dir", "fast"),
     *("data.source", "data.file", "data.cache", "metrics.bootstrap"),
     *(f"training.{key}" for key in ("compile", "save_every", "keep", "log_every", "num_samples")),
 )
+IN_PATH = ("data", "experiment", "decoder", "score", "score._target_", "seed")  # each by itself
 FIRST_LINE = re.compile(r"# heed's record of the run, not to be edited: format (\d+), sha256 ")
 log = logging.getLogger(__name__)
 
@@ -230,7 +232,7 @@ def _plain(config: TrainConfig) -> dict[str, Any]:
 def relevant(config: TrainConfig) -> dict[str, Any]:
     """What decides the weights; the rest may change between the parts of a run."""
     plain = _plain(config)
-    for key in ("names", "search", "test_split", "device", "data_dir", *WITHOUT_EFFECT):
+    for key in WITHOUT_EFFECT:
         *groups, last = key.split(".")
         reduce(dict.__getitem__, groups, plain).pop(last, None)
     return plain
@@ -260,12 +262,11 @@ def default_path(names: dict[str, str], seed: int, overrides: Sequence[str]) -> 
     """
     data, recipe = names.get("data", "data"), names.get("experiment", "default")
     parts = [recipe if recipe != data else "", names.get("decoder", "decoder")]
-    learned = r"(data|tokenizer|subwords|model|training|decoder|score|metrics)\.|(tokenizer|model|training|max_length)="
-    not_learned = (*WITHOUT_EFFECT, "score._target_")  # the score is named anyway
     parts += sorted(
-        file_name(override)  # it has to be named in commands
-        for override in (override.lstrip("+") for override in overrides)
-        if re.match(learned, override) and override.partition("=")[0] not in not_learned
+        file_name(override.lstrip("+"))  # it has to be named in commands
+        for override in overrides
+        if (key := override.lstrip("+~").partition("=")[0]) not in IN_PATH
+        and not f"{key}.".startswith(tuple(f"{one}." for one in WITHOUT_EFFECT))
     )
     experiment = "-".join(filter(None, parts))
     if len(experiment) > LONGEST_NAME:  # a file system takes no name of more than 255 bytes
