@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny import ROOT, command, config, overrides, script, write_corpus
 
@@ -29,7 +30,8 @@ from heed.evaluation.comparison import (
     systems_of,
     warn,
 )
-from heed.evaluation.comparison_report import tables
+from heed.evaluation.comparison_report import _sentences, tables
+from heed.evaluation.sentences import Shown, save_sentences
 from heed.evaluation.significance import Difference, Scored, differences, holm
 from heed.run import Run, default_path
 from heed.sweep import jobs
@@ -283,6 +285,23 @@ def test_splits_of_one_corpus_are_not_compared_with_each_other(tmp_path: Path) -
     with pytest.raises(ValueError, match=r"b \(val\) and a \(test\) have other test sentences"):
         common_sentences({"a": one, "b": other}, None)
     assert common_sentences({"a": one, "b": other}, "val")[0] == {"a": "val", "b": "val"}
+
+
+def test_beside_the_words_of_another_tokenizer_weights_are_not_shown(tmp_path: Path) -> None:
+    shown = Shown(["gut"], np.array([[0.0, 1.0]], np.float32), 7.0)
+    systems = {}
+    for name, cut in {
+        "words": ["not bad", "</s>"],
+        "same": ["not bad", "</s>"],
+        "letters": ["n", "ot bad"],
+    }.items():
+        one = tmp_path / f"{name}.jsonl"
+        save_sentences(one, [["as it", "is"], cut], ["wie", "gut"], [shown, shown])
+        systems[name] = [replace(evaluated(name, 1), sentences=one)]
+    words, found = _sentences(systems)
+    assert words == [["as it", "is"], ["not bad", "</s>"]]
+    weights = {name: [one.weights.tolist() for one in own] for name, own in found.items()}
+    assert weights == {"words": [[[0, 1]]] * 2, "same": [[[0, 1]]] * 2, "letters": [[[0, 1]], []]}
 
 
 @pytest.mark.slow

@@ -270,6 +270,14 @@ def test_words_are_counted_over_all_lines_or_a_sample_spread_over_them():
     assert list(_count_words(["a", "b"], 1)) in (["a", "b"], ["b"])
 
 
+def test_of_a_large_corpus_a_sample_is_learnt(tmp_path):
+    lines = [chr(0x4E00 + i) for i in range(1009)]  # a character in each
+    taught = [
+        len(quietly(SentencePiece(max_lines=most), lines, tmp_path / str(most))) for most in (101, 1009)
+    ]
+    assert taught[0] <= taught[1] - (1009 - 101)
+
+
 def test_counted_words_teach_what_whole_lines_do(tmp_path):
     """Byte pair encoding by the library itself, given the lines."""
     lines = [line.replace(" ", space) for line in LINES * 3 for space in (" ", "  ", " " * 5)]
