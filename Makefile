@@ -3,7 +3,7 @@ SCORE   ?=# an attention score: a file in configs/score/; by default bahdanau, o
 DECODER ?=# the wiring: a file in configs/decoder/; by default luong, or what the recipe takes
 DATA    ?= grammar# the corpus: a file in configs/data/
 SEED    ?= 1# of weights, batches and dropout
-RUN     ?=# a run directory; train makes runs/<data>/<experiment>/<score>/seed<SEED> without it
+RUN     ?=# a run directory; without it, train makes runs/<data>/<decoder>/<score>/seed<SEED>
 SCORES  ?=# scores to train and compare, such as bahdanau,general,dot
 SEEDS   ?= 1,2,3# with these seeds each
 RUNS    ?=# or finished runs to compare: directories or patterns
@@ -12,10 +12,10 @@ LINES   ?= 200000# translated in soak
 INPUTS  ?= 1000000# of fuzz
 KILLS   ?= 200# of training in torture, and a tenth as many of each other command
 MUTATIONS ?= 2000# damaged files in torture
-QUICK   ?=# 1: bench measures the headline alone, in under three minutes
+QUICK   ?=# 1: bench trains the headline alone and measures less of the rest, in under three minutes
 ARGS    ?=# any Hydra overrides, such as "model.cell=lstm training.max_epochs=5"
 
-PYTHON  ?= python3.11
+PYTHON  ?= python3.11# what .venv is made with: 3.11 or later
 BIN     := .venv/bin
 VENV    := .venv/installed
 # What a version of a library could break: files, tokenizers, training, reports.
@@ -34,7 +34,7 @@ help: ## list the targets and variables
 	@echo 'Targets:'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
 	@echo 'Variables, as in `make train SCORE=general`:'
-	@sed -n 's/^\([A-Z]*\) *?= *\([a-z0-9,]*\)# \(.*\)/  \1|\3|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s%s\n", $$1, $$2, $$3 ? " (" $$3 ")" : ""}'
+	@sed -n 's/^\([A-Z]*\) *?= *\([a-z0-9,.]*\)# \(.*\)/  \1|\3|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s%s\n", $$1, $$2, $$3 ? " (" $$3 ")" : ""}'
 
 $(VENV): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'heed needs Python 3.11 or later: make PYTHON=...'; exit 1; }
@@ -76,7 +76,7 @@ test-all: $(VENV) ## all tests, also those of minutes: ARGS
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m '' $(ARGS)
 
 bench: $(VENV) ## measure speed and memory against a textbook loop, into bench.json: QUICK RUN ARGS="--score dot"
-	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(RUN),--run '$(RUN)') $(ARGS)
+	@$(BIN)/python -m benchmarks $(if $(filter-out 0,$(QUICK)),--quick) $(if $(RUN),--run '$(RUN)') $(ARGS)
 
 torture: $(VENV) ## kill training, preparing, evaluating, comparing; damage files; check that nothing is lost: KILLS MUTATIONS ARGS
 	@OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python tests/torture.py --kills $(KILLS) --mutations $(MUTATIONS) $(ARGS)

@@ -18,6 +18,7 @@ import torch
 from benchmarks import decoding, prepare, startup, training
 from benchmarks.training import CPU, MIB, QUICK, SCORES, Plan, line
 from heed.device import has_bf16
+from heed.run import Run
 
 PARTS = (
     "decoding",
@@ -30,7 +31,7 @@ PARTS = (
 def main(arguments: Sequence[str] | None = None, plan: Plan | None = None) -> None:
     """Measures the parts that are asked for, in a plan of its own or in the one given."""
     parser = ArgumentParser(prog="python -m benchmarks", description="Measures heed against a textbook loop.")
-    parser.add_argument("--quick", action="store_true", help="the headline alone, in under three minutes")
+    parser.add_argument("--quick", action="store_true", help="less of everything: under three minutes")
     parser.add_argument("--only", default=",".join(PARTS), help="some of %(default)s")
     parser.add_argument("--score", help="one score instead of all: " + ", ".join(SCORES))
     parser.add_argument("--run", help="a trained run directory, to decode with; by default untrained weights")
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None, plan: Plan | None = None) -> No
         parser.error(f"--only takes some of {', '.join(PARTS)}, not {', '.join(sorted(unknown))}")
     if chosen.score and chosen.score not in SCORES:
         parser.error(f"--score takes one of {', '.join(SCORES)}, not {chosen.score}")
+    if chosen.run and Run(chosen.run).config().model.embedding_skip:
+        parser.error(f"--run {chosen.run} has model.embedding_skip, which the textbook's model has not")
     plan = plan or (QUICK if chosen.quick else Plan())
     if chosen.score:
         plan = plan._replace(scores=(chosen.score,))

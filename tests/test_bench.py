@@ -6,7 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from tiny import ROOT
+from tiny import ROOT, config
+
+from benchmarks.__main__ import main
+from heed.commands.prepare import prepare
+from heed.run import Run
 
 # A process for itself, without the checker of shapes that the suite installs.
 TINY = """
@@ -54,3 +58,11 @@ def test_training(tmp_path):
 def test_startup_and_prepare(tmp_path):
     assert set(bench(tmp_path, "startup")[0]) == {"help", "first_step", "first_translation"}
     assert [one["pairs"] for one in bench(tmp_path, "prepare")[0]["sizes"]] == [300, 600]
+
+
+def test_a_run_that_the_textbook_cannot_follow_is_refused(tmp_path, capsys):
+    asked = config(tmp_path, "model.embedding_skip=true")
+    Run(tmp_path / "run").claim(asked, prepare(asked).directory)
+    with pytest.raises(SystemExit, match="2"):
+        main(["--run", str(tmp_path / "run")])
+    assert "has model.embedding_skip" in capsys.readouterr().err

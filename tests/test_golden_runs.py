@@ -1,4 +1,4 @@
-"""Runs of every format that there has been are read for ever, and translate as they did when they were made.
+"""Runs as heed has written them are read, and translate as they did when they were made.
 
 Each directory below tests/golden_runs/ is such a run, with what it made of LINES. A new format adds its own:
 
