@@ -18,7 +18,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import NAMES, ROOT, command, config, overrides, script
+from tiny import NAMES, ROOT, command, config, overrides, script, write_corpus
 from torch.testing import assert_close
 
 from heed.build import build_trainer
@@ -642,6 +642,23 @@ def test_validation_is_of_the_validation_split(tmp_path: Path, monkeypatch) -> N
         tokens += tgt.size(1) - 1
     assert found["val/loss"] == pytest.approx(nll / tokens, rel=1e-5)
     assert found["val/attention_entropy"] == pytest.approx(entropy / tokens, rel=1e-4)
+
+
+def test_long_validation_sentences_are_cut(tmp_path: Path, caplog) -> None:
+    """A line of a megabyte, whose alignment would take 160 GB."""
+    write_corpus(tmp_path / "corpus")
+    for side, word in (("de", "muh "), ("en", "MUH ")):
+        with open(tmp_path / "corpus" / f"val.{side}", "a") as file:
+            file.write(word * 200_003 + "\n")
+    trainer = make(tmp_path, "run")
+    assert "2 validation sentences have more than 1024 pieces" in caplog.text
+    *_, longest = trainer.validate.batches.once()
+    assert longest.src.shape == longest.tgt_in.shape == (1, 200_004)
+    found, _ = trainer.validate(trainer.model)
+    assert math.isfinite(found["val/loss"])
+    short = longest.cut(11)
+    assert {tuple(one.shape) for one in (short.src, short.tgt_in, short.tgt_out)} == {(1, 11)}
+    assert short.src_lengths.tolist() == short.tgt_lengths.tolist() == [11]
 
 
 def scripted(values: list[float], seen: list[torch.nn.Module]) -> Callable[[torch.nn.Module], object]:

@@ -38,6 +38,16 @@ class Batch(NamedTuple):
             src=self.src.to(device), tgt_in=self.tgt_in.to(device), tgt_out=self.tgt_out.to(device)
         )
 
+    def cut(self, length: int) -> "Batch":
+        """No more than the first `length` pieces of each side."""
+        return self._replace(
+            src=self.src[:, :length],
+            src_lengths=self.src_lengths.clamp(max=length),
+            tgt_in=self.tgt_in[:, :length],
+            tgt_out=self.tgt_out[:, :length],
+            tgt_lengths=self.tgt_lengths.clamp(max=length),
+        )
+
     def halves(self) -> "list[Batch]":
         """The first half of its rows and the second; only itself where it has one row."""
         return [Batch(*half) for half in zip(*(tensor.chunk(2) for tensor in self), strict=True)]

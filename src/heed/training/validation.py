@@ -1,5 +1,6 @@
 """Validation: loss, perplexity, BLEU of greedy translations, and how sharp the attention is."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -16,6 +17,11 @@ from heed.search.translator import Translation, Translator
 from heed.text import PAD
 from heed.text.pair import Tokenizers
 from heed.training.loss import cross_entropy
+
+LONGEST = (
+    SearchSettings.max_source_length
+)  # pieces of a side: an alignment has as many numbers as their product
+log = logging.getLogger(__name__)
 
 
 class Validator:
@@ -39,6 +45,13 @@ class Validator:
         self.num_samples = num_samples
         self.device = device
         self.autocast = autocast
+        stores = (batches.pairs.src, batches.pairs.tgt)
+        if long := sum(int((store.lengths >= LONGEST).sum()) for store in stores):  # EOS is one more
+            log.warning(
+                "%d validation sentences have more than %d pieces, the end symbol counted: cut to these",
+                long,
+                LONGEST,
+            )
 
     def __call__(self, model: Seq2Seq) -> tuple[dict[str, float], list[tuple[str, str, Translation]]]:
         """Metrics by TensorBoard tag, and samples: source, reference, translation."""
@@ -61,7 +74,7 @@ class Validator:
         model.eval()
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         for batch in self.batches.once():
-            batch = batch.to(self.device)
+            batch = batch.cut(LONGEST).to(self.device)
             src_mask, real = batch.src != PAD, batch.tgt_out != PAD
             with self.autocast():
                 readouts, alignment = model(batch.src, batch.src_lengths, batch.tgt_in)
