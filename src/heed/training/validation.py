@@ -18,9 +18,8 @@ from heed.text import PAD
 from heed.text.pair import Tokenizers
 from heed.training.loss import cross_entropy
 
-LONGEST = (
-    SearchSettings.max_source_length
-)  # pieces of a side: an alignment has as many numbers as their product
+# Pieces of a side that are looked at: an alignment has as many numbers as their product.
+LONGEST = SearchSettings.max_source_length
 log = logging.getLogger(__name__)
 
 
