@@ -565,7 +565,7 @@ def test_a_new_evaluation_replaces_the_earlier_one_whole(tmp_path, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    steps = [(report, "save_alignments"), (report, "save_png"), (report, "_write"), (files, "flush")]
+    steps = [(report, "save_alignments"), (report, "save_png"), (report, "write_text"), (files, "flush")]
     for module, step in steps:  # stopped by the user, wherever
         with monkeypatch.context() as patch:
             patch.setattr(module, step, interrupt)

@@ -18,7 +18,7 @@ from heed.evaluation.markdown import escape, table
 from heed.evaluation.metrics import METRICS, bleu_by_length, score_corpus, sentence_bleu
 from heed.evaluation.page import Table, write_page
 from heed.evaluation.sentences import Shown, merge_words, save_sentences
-from heed.files import locked, replacing
+from heed.files import locked, replacing, write_text
 from heed.run import flat
 from heed.seals import digests, write_json
 from heed.text.tokenizer import printable
@@ -88,9 +88,9 @@ def write_evaluation(
 
     with locked(directory.parent / ".lock", wait=True), replacing(directory) as new:
         (new / "alignments").mkdir()
-        _write(new / "hypotheses.txt", "".join(line + "\n" for line in hypotheses))
+        write_text(new / "hypotheses.txt", "".join(line + "\n" for line in hypotheses))
         if any(len(n_best) > 1 for n_best in translations):
-            _write(new / "n_best.tsv", _n_best_table(translations))
+            write_text(new / "n_best.tsv", _n_best_table(translations))
         save_alignments(new / "alignments.npz", [translation.alignment for translation in best])
         _write_page(new, scores, references, best, line_bleu)
         pictures = _heatmaps(new, examples, best)
@@ -103,7 +103,7 @@ def write_evaluation(
             ),
             _foot(scores),
         ]
-        _write(new / "report.md", "\n\n".join(blocks) + "\n")
+        write_text(new / "report.md", "\n\n".join(blocks) + "\n")
         scores["files"] = digests(new)
         write_json(new / "scores.json", scores)
     return scores
@@ -267,17 +267,14 @@ def _foot(scores: dict[str, Any]) -> str:
     machine = [[name, escape(value)] for name, value in scores["machine"].items()]
     blocks = ["## How it was made"]
     if command := scores["info"].get("command"):
-        blocks.append("\n".join(f"    {line}" for line in _lines(command)))  # a code block by its indent
+        lines = map(printable, str(command).split("\n"))
+        blocks.append("\n".join(f"    {line}" for line in lines))  # a code block by its indent
     blocks.append(table(["", ""], versions + machine))
     return "\n\n".join(blocks)
 
 
 def _interval(metric: dict[str, Any]) -> str:
     return "–" if metric["low"] is None else f"{metric['low']:.2f} to {metric['high']:.2f}"
-
-
-def _lines(text: object) -> list[str]:
-    return [printable(line) for line in str(text).split("\n")]
 
 
 def _n_best_table(translations: "Sequence[Sequence[Translation]]") -> str:
@@ -302,7 +299,3 @@ def _cpu() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
