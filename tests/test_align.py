@@ -80,6 +80,14 @@ def test_links_are_written_as_pharaoh_reads_them(tmp_path):
         (["a", "b", "▁", "c"], " ab  c", [0, 0, 1, 1]),  # characters
         (["the", "dogs"], "the dogs", [0, 1]),  # words
         (["▁the", "▁dogs"], "thedogs", None),
+        (["the", "cat", "."], '" the cat.', None),  # as many as there are words, but not these
+        (["the", "cat"], "The CAT", [0, 1]),
+        (["▁a", "▁b", "▁c"], "a\u00a0b c", [0, 1, 2]),
+        (["▁a", "\u00a0b", "▁", "▁c"], "a\u00a0b  c", None),
+        (["▁", "<0xE2>", "<0x82>", "<0xAC>", "5"], "€5", [0, 0, 0, 0, 0]),
+        (["<unk>", "ﬁ"], "a fi", [0, 1]),
+        (["▁e", "\u0301"], "e\u0301", [0, 0]),
+        (["▁a", "\\u200b"], "a\u200b", [0, 0]),  # a label
         ([], "", []),
     ],
 )

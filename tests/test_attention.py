@@ -125,6 +125,19 @@ def test_extreme_energies(dtype):
     assert torch.equal(weights.double()[1, 0], torch.tensor([0.5, 0.5, 0, 0], dtype=torch.float64))
 
 
+def test_a_query_that_finds_nothing_leaves_the_others_their_gradient():
+    """A score may put -∞ on what lies outside a window; where the window is empty nothing is found, or learned."""
+    energy = torch.randn(1, 2, 3, dtype=torch.float64, requires_grad=True)
+    window = torch.tensor([[0, -torch.inf, 0], [-torch.inf] * 3], dtype=torch.float64)
+    weights = masked_softmax(energy + window, ragged([3], 3))
+    (weights @ torch.arange(1.0, 4.0, dtype=torch.float64)).sum().backward()
+    first, third = energy.detach()[0, 0, [0, 2]].softmax(0)
+    slope = 2 * first * third  # the values 1 and 3 that the two weigh are 2 apart
+    assert_close(
+        energy.grad[0], torch.stack([torch.stack([-slope, 0 * slope, slope]), torch.zeros_like(window[1])])
+    )
+
+
 @every_score
 def test_a_sentence_alone_is_the_same_as_in_a_padded_batch(name):
     attention = Attention(make_score(name, D, D)).double()

@@ -37,22 +37,41 @@ def test_component_checks_what_is_typed_and_takes_what_is_not() -> None:
         component("score", target, Score, key_dim=5)
 
 
+class ForCheckers(Plain):
+    """One whose annotations only a type checker can read."""
+
+    def __init__(self, query_dim: int, key_dim: int, power: "NotThere" = 2) -> None:  # type: ignore[name-defined]  # noqa: F821
+        super().__init__(query_dim, key_dim, power)
+
+
+def test_an_annotation_that_cannot_be_read_is_not_checked() -> None:
+    given = {"_target_": f"{__name__}.ForCheckers", "power": 3}
+    score = component("score", given, Score, query_dim=3, key_dim=5)
+    assert score.power == 3  # type: ignore[attr-defined]
+
+
 class Looking(Score):
     """A user's score that looks at its numbers while it is made, and holds some that need not be saved."""
 
-    def __init__(self, query_dim: int, key_dim: int) -> None:
+    def __init__(self, query_dim: int, key_dim: int, by_numpy: bool = False) -> None:
         super().__init__(query_dim, key_dim)
         self.require_equal_dims()
         self.register_buffer("places", torch.arange(7.0), persistent=False)
-        self.scale = float(self.places.sum())
+        self.scale = float(self.places.numpy().sum() if by_numpy else self.places.sum())
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         return query @ keys.mT / self.scale
 
 
-def test_a_score_may_look_at_its_numbers_and_hold_what_is_not_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_numpy", [False, True])
+def test_a_score_may_look_at_its_numbers_and_hold_what_is_not_saved(tmp_path: Path, by_numpy: bool) -> None:
     run = tmp_path / "run"
-    chosen = ("~score", f"+score._target_={__name__}.Looking", "training.max_epochs=1")
+    chosen = (
+        "~score",
+        f"+score._target_={__name__}.Looking",
+        f"+score.by_numpy={by_numpy}",
+        "training.max_epochs=1",
+    )
     command("train", *overrides(tmp_path), f"run={run}", *chosen)
     for checkpoint in ("best", "last"):
         score = load_run(run, checkpoint)[0].decoder.attention.score

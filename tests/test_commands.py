@@ -169,6 +169,45 @@ def test_a_finished_run_is_evaluated_again_where_the_search_differs_and_only_the
     assert json.loads(scores.read_text())["info"]["search"]["width"] == 2
 
 
+def test_a_search_without_a_limit_finds_its_evaluation_again(run: Path) -> None:
+    unlimited = (f"runs={run}", "search.max_length_ratio=inf", f"out={run.parent / 'unlimited'}")
+    times = []
+    for _ in range(2):
+        command("compare", *unlimited)
+        (scores,) = run.glob("eval/test-beam-*ratio*/scores.json")
+        times.append(scores.stat().st_mtime_ns)
+    assert times[0] == times[1]
+
+
+def test_the_search_has_no_part_in_the_perplexity_of_the_references(run: Path) -> None:
+    found = [
+        command("evaluate", f"run={run}", "metrics.bootstrap=0", *more)[1]["perplexity"]
+        for more in ([], ["search.max_source_length=3"])
+    ]
+    assert found[0] == found[1]
+
+
+def test_a_comparison_tells_of_other_training_text(run: Path) -> None:
+    shutil.copytree(run.parent / "corpus", run.parent / "others")
+    with (
+        open(run.parent / "others" / "train.de", "a") as de,
+        open(run.parent / "others" / "train.en", "a") as en,
+    ):
+        print("du", file=de)
+        print("DU", file=en)
+    other = run.parent / "of_others"
+    command("train", *overrides(run.parent), f"data.source={run.parent / 'others'}", f"run={other}", "seed=2")
+    about = command(
+        "compare", f"runs=[{run},{other}]", f"out={run.parent / 'apart'}"
+    )  # two systems by their names
+    assert about["notes"][0].startswith("the systems differ beyond their scores, in corpus:")
+    assert list(about["fairness"]["configurations"]) == ["corpus"]
+    for path, number in ((run, 1), (other, 2)):
+        shutil.copytree(path, run.parent / "pooled" / f"seed{number}")
+    with pytest.raises(ValueError, match="differ in more than the seed: compare them apart"):
+        command("compare", f"runs={run.parent}/pooled/*")
+
+
 def test_other_weights_are_evaluated_and_the_references_perplexity_is_theirs(run: Path) -> None:
     other = run.parent / "untrained"
     shutil.copytree(run, other)

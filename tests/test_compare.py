@@ -135,6 +135,7 @@ def test_names_are_short_and_different():
     }
     assert short({"1": "content", "2": "concat"}) == {"1": "content", "2": "concat"}
     assert short({"1": "a/dot"}) == {"1": "dot"}
+    assert short({"1": "my-lstm", "2": "my-lstm"}) == {"1": "my-lstm", "2": "my-lstm"}
     rates = {n: f"grammar/luong-training.learning_rate_1e-{n}/dot" for n in "34"}
     assert short(rates) == {n: rates[n].removeprefix("grammar/luong-") for n in "34"}
 

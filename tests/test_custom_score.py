@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from making import EXAMPLE, ROOT, train_config
 from omegaconf import OmegaConf
 from tiny import command, overrides, write_corpus
@@ -16,7 +17,7 @@ from tiny import command, overrides, write_corpus
 from heed.build import load_run
 from heed.commands.train import train as train_run
 from heed.component import component
-from heed.score import Score
+from heed.score import Dot, Score
 
 WORDS = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four", "fünf": "five"}
 
@@ -104,6 +105,33 @@ def test_energies_of_another_shape_are_refused(tmp_path):
     flat = replace(train_config(), score={"_target_": f"{__name__}.Flat"})
     with pytest.raises(ValueError, match=r"Flat gives energies of shape \(2, 3, 1\).*must be \(2, 3, 5\)"):
         train_run(flat, tmp_path / "run")
+
+
+class Diagonal(Dot):
+    """Looks where the source is as far on as the target, of the lengths that the batch happens to have."""
+
+    def forward(self, query, keys):
+        far = (torch.linspace(0, 1, n) for n in (query.size(1), keys.size(1)))
+        return super().forward(query, keys) - torch.cartesian_prod(*far).diff().square().view(
+            query.size(1), -1
+        )
+
+
+class Sharpened(Dot):
+    """Divides by what its sentences' energies have on average."""
+
+    def forward(self, query, keys):
+        energy = super().forward(query, keys)
+        return energy / energy.abs().mean((0, 1), keepdim=True)
+
+
+@pytest.mark.parametrize("score", [Diagonal, Sharpened])
+def test_energies_that_depend_on_what_else_is_in_the_batch_are_refused(tmp_path, score):
+    settings = replace(train_config(), score={"_target_": f"{__name__}.{score.__name__}"})
+    with pytest.raises(
+        ValueError, match=f"{score.__name__} gives a query and a key another energy where other"
+    ):
+        train_run(settings, tmp_path / "run")
 
 
 def test_a_run_is_of_the_code_that_its_score_had(tmp_path, monkeypatch, caplog):

@@ -102,14 +102,29 @@ def build_model(config: TrainConfig, vocabularies: tuple[int, int], joint: bool)
 
 @torch.no_grad()
 def check_energies(score: Score) -> None:
-    """`ValueError` unless it compares each query with each key: energies of another shape might fit by chance."""
+    """`ValueError` unless it compares each query with each key, whatever else is in the batch, padding too.
+
+    Energies of another shape might fit by chance; which sentences and hypotheses stand side by side is chance as well.
+    """
     B, N, S = 2, 3, 5
-    keys = score.prepare(torch.zeros(B, S, score.key_dim))
-    shape = tuple(score(torch.zeros(B, N, score.query_dim), keys).shape)
+    draw = torch.Generator().manual_seed(0)
+    queries, states = (
+        torch.randn(B, n, dim, generator=draw) for n, dim in ((N, score.query_dim), (S, score.key_dim))
+    )
+    score.eval()
+    energy = score(queries, score.prepare(states))
+    shape = tuple(energy.shape)
     if shape != (B, N, S):
         raise ValueError(
             f"score: {type(score).__name__} gives energies of shape {shape} for {B} sentences, {N} queries and {S} "
             f"keys: it must be {(B, N, S)}, an energy of each query with each key"
+        )
+    alone = torch.cat([score(query, score.prepare(states[:1, :-2])) for query in queries[:1].split(1, 1)], 1)
+    if not torch.allclose(alone, energy[:1, :, :-2], rtol=1e-3, atol=1e-3):
+        raise ValueError(
+            f"score: {type(score).__name__} gives a query and a key another energy where other queries, keys or "
+            "sentences stand beside them. Which do is chance: keys are padded to the longest sentence of a batch, and "
+            "hypotheses are asked for side by side"
         )
 
 
@@ -190,8 +205,8 @@ def load_run(path: str | Path, checkpoint: str) -> tuple[Seq2Seq, Tokenizers, Tr
     sizes = (len(tokenizers.src), len(tokenizers.tgt))
     weights, file = read_weights(run.checkpoints, checkpoint)
     # A configuration may ask for any size: none of it is made but what the file holds. A score of the user's own that
-    # looks at its numbers cannot be made without any.
-    with suppress(RuntimeError), torch.device("meta"):
+    # looks at its numbers cannot be made without any (`TypeError`: by NumPy).
+    with suppress(RuntimeError, TypeError), torch.device("meta"):
         check_shapes(build_model(config, sizes, tokenizers.joint), weights, file)
     model = build_model(config, sizes, tokenizers.joint)
     load_weights(model, weights, file)

@@ -30,9 +30,13 @@ def component(group: str, config: Mapping[str, Any], interface: type[T], **given
     cls = _class_of(group, config)
     if not issubclass(cls, interface):
         raise ValueError(f"{group}._target_ is {target!r}: it must be a subclass of {interface.__name__}")
+    try:
+        signature = inspect.signature(cls, eval_str=True)
+    except NameError:  # of an annotation that is there for type checkers alone
+        signature = inspect.signature(cls)
     accepted = {
         name: parameter
-        for name, parameter in inspect.signature(cls, eval_str=True).parameters.items()
+        for name, parameter in signature.parameters.items()
         if name not in given and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     }
     unknown = sorted(set(keys) - set(accepted))

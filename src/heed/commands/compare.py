@@ -65,7 +65,7 @@ def compare_runs(
     names, shared = name_systems(configs)
     runs = []
     for path in finished:
-        metrics = MetricSettings(None, None, None)
+        metrics = MetricSettings(None, None, trained.metrics.bootstrap)
         evaluation = EvaluateConfig(path, "best", splits[path], asdict(search), metrics, config.device)
         directory, _ = find_or_make(evaluation, search_name, configs[path], pairs)
         runs.append(Evaluated.load(Run(path), directory, names[path]))
@@ -145,6 +145,8 @@ def name_systems(configs: dict[str, TrainConfig]) -> tuple[dict[str, str], str]:
 
 def short(names: dict[str, str]) -> dict[str, str]:
     """The names without what all begin with, up to a slash or a hyphen (but not one of 1e-3)."""
+    if len(set(names.values())) == 1:  # the last part of it
+        return {key: name.rpartition("/")[2] for key, name in names.items()}
     prefix = os.path.commonprefix(list(names.values()))  # noqa: RUF071  (of characters: that is meant)
     ends = [found.end() for found in re.finditer("[/-]", prefix)]
     exponents = {n for n in ends for one in names.values() if re.match(r"-\d", one[n - 1 :])}

@@ -50,7 +50,6 @@ def evaluate(config: EvaluateConfig, search_name: str) -> tuple[Path, dict[str, 
         references,
         translator.device,
         translator.autocast,
-        max_length=translator.settings.max_source_length,
     )
     agreements = None
     if gold := corpus.alignments(split):
@@ -118,8 +117,9 @@ def earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError) as error:
         log.warning("%s; the evaluation is made again", error)
         return None
-    # A run is known by its weights, not by how its path was written.
-    same = all(scores["info"].get(key) == value for key, value in info.items() if key != "runs")
+    # A run is known by its weights, not by how its path was written; JSON has no infinity.
+    plain = json.loads(json.dumps(info), parse_constant=str)
+    same = all(scores["info"].get(key) == value for key, value in plain.items() if key != "runs")
     return scores if same else None
 
 

@@ -107,10 +107,12 @@ def prepare(corpus: Corpus, settings: TokenizerSettings, root: Path, max_length:
 
 def recipe_of(corpus: Corpus, settings: TokenizerSettings, max_length: int) -> dict[str, Any]:
     """All that a prepared corpus depends on, as plain JSON: it stands in its `prepare.json`."""
+    how = asdict(settings)
+    how.pop("vectors", None)  # read when training starts
     recipe = {
         "recipe": RECIPE,
         "corpus": {"class": _class(corpus), "src": corpus.src, "tgt": corpus.tgt, **corpus.fingerprint()},
-        "tokenizer": {"class": _class(settings), **asdict(settings)},
+        "tokenizer": {"class": _class(settings), **how},
         "max_length": max_length,
     }
     plain: dict[str, Any] = json.loads(json.dumps(recipe, default=str))

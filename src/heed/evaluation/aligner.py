@@ -1,6 +1,8 @@
 """Attention between pieces, read as links between words."""
 
 import logging
+import re
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,9 +12,11 @@ from jaxtyping import Float
 from heed.evaluation.alignment import between_words
 from heed.evaluation.links import Agreement, Gold, Links, agreement
 from heed.text import SPACE, Tokenizers
+from heed.text.tokenizer import printable
 
 log = logging.getLogger(__name__)
 OFFSETS = (-1, 0, 1)
+SPECIAL = re.compile("<.+>")  # pieces that spell no text: <unk>, a byte <0xE2>
 
 
 class Aligned(NamedTuple):
@@ -85,12 +89,25 @@ def _shifted(alignment: Float[np.ndarray, "T S"], offset: int) -> Float[np.ndarr
 
 def words_of(pieces: Sequence[str], line: str) -> list[int] | None:
     """Which word of the line, as split at white space, each piece belongs to; None where the pieces do not tell."""
-    num_words = len(line.split())
-    if not any(piece.startswith(SPACE) for piece in pieces) and len(pieces) == num_words:
-        return list(range(num_words))  # pieces are words
+    spelled = [_plain(printable(word)) for word in line.split()]
     begins = [piece.startswith(SPACE) for piece in pieces]
-    words = [sum(begins[1 : i + 1]) for i in range(len(pieces))]
-    return words if words and words[-1] == num_words - 1 else None
+    if not any(begins) and len(pieces) == len(spelled):
+        words = list(range(len(spelled)))  # pieces are words
+    else:
+        words = [sum(begins[1 : i + 1]) for i in range(len(pieces))]
+        if not words or words[-1] != len(spelled) - 1:
+            return None
+    # As many words may still be other words, where a tokenizer drops or joins some.
+    found = (
+        SPECIAL.fullmatch(piece) or _plain(piece) in spelled[word]
+        for piece, word in zip(pieces, words, strict=True)
+    )
+    return words if all(found) else None
+
+
+def _plain(text: str) -> str:
+    """The same of what tokenizers that normalise make of a text, and those that do not; no mark of a word's begin."""
+    return unicodedata.normalize("NFKD", text).casefold().replace(SPACE, "")
 
 
 def measure(aligned: Sequence[Aligned], gold: Sequence[Gold]) -> dict[int, Agreement]:

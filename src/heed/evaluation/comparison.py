@@ -1,5 +1,7 @@
 """A comparison of runs in numbers: means over seeds, what makes it fair or unfair, curves."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ class Evaluated:
     path: Path
     system: str  # the same for runs that differ in their seed alone
     seed: int
-    config: dict[str, Any]  # what decides its weights, but for the seed
+    config: dict[str, Any]  # what decides its weights, but for the seed; "corpus" a digest of that
     facts: dict[str, Any]  # its training.json, empty for runs that are older than that
     logged: list[dict[str, float]]  # its metrics.jsonl
     scores: dict[str, Any]  # scores.json of the evaluation
@@ -32,7 +34,8 @@ class Evaluated:
     def load(cls, run: Run, evaluation: Path, system: str) -> "Evaluated":
         """Reads what the run and the directory of its evaluation hold."""
         trained = run.config()
-        config = relevant(trained)
+        text = json.dumps(read_json(run.corpus_file).get("corpus"), sort_keys=True)
+        config = relevant(trained) | {"corpus": hashlib.sha256(text.encode()).hexdigest()[:12]}
         del config["seed"]
         facts = run.facts()
         return cls(
@@ -80,8 +83,8 @@ def refuse_different_measures(runs: Sequence[Evaluated]) -> None:
         for run in runs[1:]:
             if (signature := run.scores[key]["signature"]) != expected:
                 raise ValueError(
-                    f"{label} of {run.path} is {signature}, of {first.path} {expected}: evaluate them in the same way "
-                    "(metrics.tokenize, metrics.lowercase, metrics.bootstrap), or compare them apart"
+                    f"{label} of {run.path} is {signature}, of {first.path} {expected}: compare them apart where they "
+                    "were trained with other metrics; where sacrebleu has changed, remove the older evaluation"
                 )
 
 

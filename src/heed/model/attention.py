@@ -52,8 +52,12 @@ def _read(
 def masked_softmax(energy: Float[Tensor, "B N S"], mask: Bool[Tensor, "B S"]) -> Float[Tensor, "B N S"]:
     """The softmax over real positions, in at least float32; exactly 0 elsewhere, and where every energy is -∞."""
     energy = energy.masked_fill(~mask[:, None], -torch.inf)
-    weights = energy.softmax(-1, dtype=torch.promote_types(energy.dtype, torch.float32))
-    return weights.masked_fill((energy == -torch.inf).all(-1, keepdim=True), 0)
+    nothing = (energy == -torch.inf).all(-1, keepdim=True)
+    # Filled before the softmax too, whose gradient would be no number there.
+    weights = energy.masked_fill(nothing, 0).softmax(
+        -1, dtype=torch.promote_types(energy.dtype, torch.float32)
+    )
+    return weights.masked_fill(nothing, 0)
 
 
 class Memory(NamedTuple):
