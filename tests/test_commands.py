@@ -340,6 +340,7 @@ def test_prepare_takes_what_train_takes(tmp_path: Path) -> None:
         (["training.subword_sampling=0.1"], "needs a tokenizer that can cut a text in more than one way"),
         (["training.precision=fp8"], "training.precision is 'fp8': choose one of auto, fp32, bf16"),
         (["seed=-1"], "seed is -1"),
+        (["training.weight_decay=-0.1"], "training.weight_decay is -0.1: it must be at least 0"),
         (["score.dim=0"], "score.dim is 0: it must be at least 1"),
         (["+training.lr=1"], "training.lr: Key 'lr' not in 'TrainingSettings'; it has max_epochs, max_steps"),
         (["device=meta"], "device is 'meta'"),

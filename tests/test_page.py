@@ -139,9 +139,12 @@ def test_words_of_pieces(pieces, words, places):
 
 def test_words_of_both_sides_by_hand():
     alignment = np.array([[0.5, 0.25, 0.25, 0], [0, 0.5, 0.5, 0], [0, 0, 0, 1]], np.float32)
-    words, src_words, merged = merge_words(["▁a", "b", END], ["▁c", "▁d", "e", END], alignment)
-    assert (words, src_words) == (["a", "b", END], ["c", "de", END])  # one word alone is left in pieces
+    words, src_words, merged = merge_words(["▁日", "本", END], ["▁c", "▁d", "e", END], alignment)
+    assert (words, src_words) == (["日", "本", END], ["c", "de", END])  # what has no spaces is left in pieces
     assert merged.tolist() == [[0.5, 0.5, 0], [0, 1, 0], [0, 0, 1]]
+    words, _, merged = merge_words(["▁a", "b", END], ["▁c", "▁d", "e", END], alignment)
+    assert words == ["ab", END]
+    assert merged.tolist() == [[0.25, 0.75, 0], [0, 0, 1]]
     words, _, merged = merge_words(["▁a", "b", "▁c"], ["▁c", "▁d", "e", END], alignment)
     assert words == ["ab", "c"]
     assert merged.tolist() == [[0.25, 0.75, 0], [0, 0, 1]]

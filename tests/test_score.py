@@ -62,7 +62,7 @@ def bahdanau(score, s, h):  # v^T tanh(W s + U h), 1409.0473 appendix A.1.2
     return sum(v * tanh(a + b) for v, a, b in zip(score.v_a.tolist(), Ws, Uh, strict=True))
 
 
-def luong_concat(score, s, h):  # v^T tanh(W [s; h]), 1508.04025 equation 8, with W = [W_a, U_a]
+def luong_concat(score, s, h):  # v^T tanh(W [s; h]), 1508.04025 §3.1, with W = [W_a, U_a]
     W = [
         [*left, *right]
         for left, right in zip(score.W_a.weight.tolist(), score.U_a.weight.tolist(), strict=True)
@@ -70,11 +70,11 @@ def luong_concat(score, s, h):  # v^T tanh(W [s; h]), 1508.04025 equation 8, wit
     return sum(v * tanh(x) for v, x in zip(score.v_a.tolist(), product(W, [*s, *h]), strict=True))
 
 
-def luong_general(score, s, h):  # h^T W s, 1508.04025 equation 8
+def luong_general(score, s, h):  # h^T W s, 1508.04025 §3.1
     return inner(h, product(score.W_a.tolist(), s))
 
 
-def luong_dot(score, s, h):  # h^T s, 1508.04025 equation 8
+def luong_dot(score, s, h):  # h^T s, 1508.04025 §3.1
     return inner(h, s)
 
 

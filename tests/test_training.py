@@ -4,12 +4,14 @@ import copy
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -416,12 +418,12 @@ def test_keeps_as_many_as_asked(tmp_path: Path) -> None:
     assert kept == [f"step-{n * trainer.validate_every:08d}" for n in (3, 4)]
 
 
-def test_without_attention_nothing_is_logged_of_its_entropy(tmp_path: Path) -> None:
+def test_without_attention_nothing_is_logged_of_where_it_looks(tmp_path: Path) -> None:
     logged = []
     for score in ("none", "uniform"):
         assert make(tmp_path, score, f"score={score}", "training.max_epochs=1").train()
         logged.append([line for line in Run(tmp_path / score).metrics() if "val/bleu" in line][-1])
-    assert logged[1].keys() - logged[0].keys() == {"val/attention_entropy"}
+    assert logged[1].keys() - logged[0].keys() == {"val/attention_entropy", "val/attention_monotonicity"}
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3, 5, 10])
@@ -557,7 +559,14 @@ def test_updates_are_what_the_settings_say(tmp_path: Path) -> None:
     loss = ("training.clip_norm=0.05", "training.label_smoothing=0.3")
     trainer = make(tmp_path, "run", *exact, *optimizing, *rate, *loss)
     twin = copy.deepcopy(trainer.model)
-    optimizer = torch.optim.AdamW(twin.parameters(), lr=0.01, betas=(0.5, 0.7), weight_decay=0.1)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in twin.parameters() if p.dim() == 2], "weight_decay": 0.1},
+            {"params": [p for p in twin.parameters() if p.dim() < 2], "weight_decay": 0.0},
+        ],
+        lr=0.01,
+        betas=(0.5, 0.7),
+    )
     for batch in list(trainer.batches.once())[:3]:
         real = batch.tgt_out != PAD
         optimizer.zero_grad()
@@ -578,6 +587,40 @@ def test_accumulation_and_the_number_of_steps_reach_the_loop(tmp_path: Path) -> 
     sizes, update = [], trainer._update
     trainer._update = lambda batches: sizes.append(len(batches)) or update(batches)
     assert trainer.train() and sizes == [3, 3]
+
+
+@pytest.mark.parametrize("accumulate", [1, 3, 5])
+def test_it_validates_once_per_epoch_however_many_batches_an_update_has(
+    tmp_path: Path, accumulate: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = make(tmp_path, "run", f"training.accumulate={accumulate}")
+    assert len(trainer.batches) % 3 and len(trainer.batches) % 5
+    assert trainer.train()
+    epochs = re.findall(r"epoch (\d+): val", "".join(capsys.readouterr()))
+    assert len(epochs) == 3 and epochs[-1] == "3"
+
+
+def test_r_drop_without_dropout_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    given = (*overrides(tmp_path), f"run={tmp_path / 'run'}", "training.r_drop=1", "training.max_steps=1")
+    command("train", *given, "model.dropout=0")
+    assert "and there is none: it changes nothing and takes twice the time" in caplog.text
+
+
+def test_what_else_lies_beside_the_events_is_left_alone(tmp_path: Path) -> None:
+    trainer = make(tmp_path, "run", "training.max_epochs=1")
+    (Run(tmp_path / "run").tensorboard / "plugins" / "profile").mkdir(parents=True)
+    assert trainer.train()
+
+
+def test_a_first_update_that_is_skipped_is_no_fault_of_the_schedule(tmp_path: Path) -> None:
+    trainer = make(tmp_path, "run", "training.max_bad_steps=9")
+    batches = list(trainer.batches.once())[:2]
+    with warnings.catch_warnings(record=True) as warned:
+        trainer = make(tmp_path, "run2", "training.max_bad_steps=9")
+        with torch.no_grad():
+            trainer.model.output.bias.fill_(torch.nan)
+        trainer._update([batches[0]])
+    assert trainer.bad_steps == 1 and not [one for one in warned if "lr_scheduler" in str(one.message)]
 
 
 def test_what_does_not_fit_halfway_is_counted_once(tmp_path: Path, monkeypatch) -> None:

@@ -94,7 +94,7 @@ class TrainingSettings:
             raise ValueError(
                 f"training.subword_sampling is {self.subword_sampling}: it must be above 0 and up to 1, or null: never"
             )
-        for key in ("warmup_steps", "r_drop", "keep", "num_samples"):
+        for key in ("warmup_steps", "weight_decay", "r_drop", "keep", "num_samples"):
             require_between(f"training.{key}", getattr(self, key), 0)
 
 

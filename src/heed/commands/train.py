@@ -1,5 +1,6 @@
 """A run, from its beginning or where it stopped, to its evaluation."""
 
+import logging
 import sys
 import time
 from dataclasses import asdict
@@ -14,6 +15,8 @@ from heed.data.prepare import Prepared
 from heed.files import locked
 from heed.run import Run, flat
 
+log = logging.getLogger(__name__)
+
 
 def train(config: TrainConfig, path: str | Path) -> None:
     """Trains the run in `path` to its end and evaluates it; or, interrupted, saves and exits with status 130."""
@@ -23,6 +26,12 @@ def train(config: TrainConfig, path: str | Path) -> None:
         raise ValueError(
             f"training.subword_sampling={config.training.subword_sampling} needs a tokenizer that can cut a text in "
             "more than one way: take tokenizer=sentencepiece, or training.subword_sampling=null"
+        )
+    if config.training.r_drop and not (config.model.dropout or config.model.word_dropout):
+        log.warning(
+            "training.r_drop=%s compares two passes that differ in their dropout, and there is none: it changes "
+            "nothing and takes twice the time. Set model.dropout, or training.r_drop=0",
+            config.training.r_drop,
         )
     run = Run(path)
     run.check(config)

@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     indices: Int64[Tensor, " B"]  # the sentences' places in the split
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Moves the ids; lengths and indices stay on the CPU, where packing and book-keeping want them."""
+        """Moves the ids; lengths and indices stay on the CPU, where book-keeping wants them."""
         return self._replace(
             src=self.src.to(device), tgt_in=self.tgt_in.to(device), tgt_out=self.tgt_out.to(device)
         )

@@ -112,11 +112,12 @@ def write_evaluation(
 def _examples(line_bleu: Sequence[float], lengths: Sequence[int]) -> dict[str, list[int]]:
     """Which lines to show; of equally good or bad ones the longest, of random ones the middle-sized first."""
     order = sorted(range(len(lengths)), key=lambda line: (-line_bleu[line], -lengths[line]))
-    best = order[:NUM_EXAMPLES]
-    rest = order[NUM_EXAMPLES:]
+    best = order[: min(NUM_EXAMPLES, -(-len(order) // 2))]
+    rest = order[len(best) :]
     worst = sorted(rest, key=lambda line: (line_bleu[line], -lengths[line]))[:NUM_EXAMPLES]
-    rest = sorted(set(rest) - set(worst))
-    drawn = random.Random(0).sample(rest, min(NUM_EXAMPLES, len(rest)))  # the same lines for every score
+    # Nearly the same lines for every score: drawn from all, less the few that stand elsewhere.
+    shuffled = random.Random(0).sample(range(len(order)), len(order))
+    drawn = [line for line in shuffled if line not in {*best, *worst}][:NUM_EXAMPLES]
     median = sorted(lengths)[len(lengths) // 2]
     drawn.sort(key=lambda line: abs(lengths[line] - median))
     return {"Random": drawn, "Best": best, "Worst": worst}

@@ -1,6 +1,7 @@
 """The sentences of an evaluation between words, as the page shows them and as `sentences.jsonl` keeps them."""
 
 import json
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from heed.files import write_text
 from heed.text import EOS, SPACE, SPECIALS
 
 END = SPECIALS[EOS]
+# Thai, Lao, Burmese, Khmer, Chinese and Japanese.
+UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 DIGITS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"  # 64 levels of a weight
 
 
@@ -31,8 +36,8 @@ def merge_words(
 ) -> tuple[list[str], list[str], Float[np.ndarray, "t s"]]:
     """The words that pieces spell on either side, and the alignment between them, whose rows still sum to 1.
 
-    Words begin at '▁', if a side has one; else, and where that would leave fewer than two words (Japanese has no
-    spaces), each piece is a word. `</s>` always is. An empty alignment has no words: `[]`, `[]`, 0 × 0.
+    Words begin at '▁', if a side has one; else, and where that would leave fewer than two words in a script without
+    spaces, each piece is a word. `</s>` always is. An empty alignment has no words: `[]`, `[]`, 0 × 0.
     """
     if not alignment.size:
         return [], [], np.zeros((0, 0), np.float32)
@@ -44,7 +49,7 @@ def _words(pieces: Sequence[str]) -> tuple[list[str], list[int]]:
     """The words, and which of them each piece belongs to."""
     spaced = any(piece.startswith(SPACE) for piece in pieces)
     words, places = _split(pieces, spaced)
-    if spaced and len(words) - words.count(END) < 2:
+    if spaced and len(words) - words.count(END) < 2 and UNSPACED.search(words[0]):
         words, places = _split(pieces, False)
     return [word or SPACE for word in words], places  # a space that no word follows
 

@@ -18,7 +18,8 @@ def dropout(x: Float[Tensor, "*shape"], p: float, training: bool) -> Float[Tenso
         return x
     drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(1 << 63), None)
     drawn = drawn.view(torch.int16)[: x.numel()].view(x.shape)
-    return x * (drawn >= round(p * (1 << 16)) - (1 << 15)).to(x.dtype).mul_(1 / (1 - p))
+    least = min(round(p * (1 << 16)), (1 << 16) - 1) - (1 << 15)  # what is kept
+    return x * (drawn >= least).to(x.dtype).mul_(1 / (1 - p))
 
 
 _seed: int | None = None

@@ -13,12 +13,12 @@ from heed.score.score import Score
 class Bahdanau(Score):
     """v_aᵀ tanh(W_a s + U_a h) (Bahdanau et al. 2015, arXiv 1409.0473, §3.1 and appendix A.1.2).
 
-    Luong's `concat`, v_aᵀ tanh(W [s; h]), is the same function with W = [W_a, U_a] (equation 8 there).
+    Luong's `concat`, v_aᵀ tanh(W [s; h]), is the same function with W = [W_a, U_a] (§3.1 there).
     `W_a`: A × Q, `U_a`: A × K, `v_a`: A; no biases. A is `dim`, by default the query's size.
     """
 
     equation = "v_aᵀ tanh(W_a s + U_a h)"
-    reference = "Bahdanau et al. 2015, §3.1, A.1.2 (arXiv 1409.0473); Luong et al. 2015, eq. 8, concat"
+    reference = "Bahdanau et al. 2015, §3.1, A.1.2 (arXiv 1409.0473); Luong et al. 2015, §3.1, concat"
 
     def __init__(self, query_dim: int, key_dim: int, dim: int | None = None) -> None:
         super().__init__(query_dim, key_dim)

@@ -7,10 +7,10 @@ from heed.score.score import Score
 
 
 class Dot(Score):
-    """h · s (Luong et al. 2015, arXiv 1508.04025, equation 8, `dot`). No parameters; Q must equal K."""
+    """h · s (Luong et al. 2015, arXiv 1508.04025, §3.1, `dot`). No parameters; Q must equal K."""
 
     equation = "h · s"
-    reference = "Luong et al. 2015, eq. 8, dot (arXiv 1508.04025)"
+    reference = "Luong et al. 2015, §3.1, dot (arXiv 1508.04025)"
 
     def __init__(self, query_dim: int, key_dim: int) -> None:
         super().__init__(query_dim, key_dim)

@@ -10,14 +10,14 @@ from heed.score.score import Score
 
 
 class General(Score):
-    """h · W_a s (Luong et al. 2015, arXiv 1508.04025, equation 8, `general`). `W_a`: K × Q, no bias.
+    """h · W_a s (Luong et al. 2015, arXiv 1508.04025, §3.1, `general`). `W_a`: K × Q, no bias.
 
     `W_a` is learned as W_a = P / √K. Adam moves every entry of what it learns by about the learning rate, whatever its
     gradient; of `W_a` itself, that would move an energy by up to the rate times ‖h‖₁ ‖s‖₁, a softmax's whole range.
     """
 
     equation = "h · W_a s"
-    reference = "Luong et al. 2015, eq. 8, general (arXiv 1508.04025)"
+    reference = "Luong et al. 2015, §3.1, general (arXiv 1508.04025)"
 
     def __init__(self, query_dim: int, key_dim: int) -> None:
         super().__init__(query_dim, key_dim)

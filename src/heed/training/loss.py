@@ -27,7 +27,7 @@ def cross_entropy(
     in the forward pass. Under autocast the products run in its type, everything else in the parameters' own.
 
     With a `consistency` α, rows 2i and 2i + 1 are one position under two draws of dropout, which say p and q, and the
-    loss has α/2 · (KL(p‖q) + KL(q‖p)) more for each (R-Drop: Liang et al. 2021, arXiv 2106.14448, equations 1 to 3).
+    loss has α/2 · (KL(p‖q) + KL(q‖p)) more for each (R-Drop: Liang et al. 2021, arXiv 2106.14448, §2.1).
     """
     if not fast.enabled:
         logits = output(readouts).to(output.weight.dtype)

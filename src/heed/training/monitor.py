@@ -54,6 +54,8 @@ class Monitor:
         with writing(self.run.tensorboard):
             self.writer.flush()
             for path in (self.run.metrics_file, *self.run.tensorboard.iterdir()):
+                if path.is_dir():  # of a plugin
+                    continue
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
 

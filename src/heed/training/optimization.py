@@ -1,5 +1,6 @@
 """Optimiser, learning rate schedule and averaged weights, all torch's own."""
 
+import warnings
 from math import cos, pi, sqrt
 
 import torch
@@ -14,10 +15,15 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def make_optimizer(settings: TrainingSettings, model: nn.Module) -> Optimizer:
-    """Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), in one fused pass over the parameters."""
+    """Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), in one fused pass over the parameters.
+
+    `weight_decay` is of matrices alone: zero is no better a place for a bias, and none for the content score's ln β.
+    """
     cls = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    others = {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0}
     return cls(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        [{"params": [p for p in parameters if p.dim() > 1]}, others] if settings.weight_decay else parameters,
         lr=settings.learning_rate,
         betas=tuple(settings.betas),
         weight_decay=settings.weight_decay,
@@ -29,6 +35,8 @@ class Schedule:
     """The learning rate: linear warm-up, then constant, inverse square root, cosine to zero, or halved on a plateau."""
 
     def __init__(self, settings: TrainingSettings, optimizer: Optimizer, total_steps: int) -> None:
+        # An update may be skipped, the first too; its schedule goes on.
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
         warmup = max(1, settings.warmup_steps)
         decays = {
             "constant": lambda step: 1.0,

@@ -52,7 +52,7 @@ class Trainer:
         self.settings, self.run, self.device, self.autocast = settings, run, device, autocast
         epochs = -(-settings.max_epochs * len(batches) // settings.accumulate)
         self.total_steps = min(settings.max_steps or epochs, epochs)
-        self.validate_every = settings.validate_every or max(1, len(batches) // settings.accumulate)
+        self.validate_every = settings.validate_every or -(-len(batches) // settings.accumulate)
         self.optimizer = make_optimizer(settings, model)
         self.schedule = Schedule(settings, self.optimizer, self.total_steps)
         self.average = make_average(settings, model)
@@ -122,8 +122,10 @@ class Trainer:
                 if validated:
                     paused = time.perf_counter()
                     metrics = self._validate()
+                    # The last of accumulated updates may end a batch later.
+                    epoch = min(self.batches.epoch + 1, settings.max_epochs)
                     bar.write(
-                        f"step {self.step}, epoch {self.batches.epoch + 1}: val loss {metrics['val/loss']:.3f}, "
+                        f"step {self.step}, epoch {epoch}: val loss {metrics['val/loss']:.3f}, "
                         f"ppl {metrics['val/perplexity']:.2f}, BLEU {metrics['val/bleu']:.2f}"
                     )
                     clock += time.perf_counter() - paused

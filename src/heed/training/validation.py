@@ -85,6 +85,5 @@ class Validator:
             for name, (total, number) in found.items():
                 sums[name][0] += float(total)
                 sums[name][1] += int(number)
-        if not sums["attention_entropy"][1]:  # a model without attention has none
-            del sums["attention_entropy"]
-        return {name: total / max(1, number) for name, (total, number) in sums.items()}
+        # A model without attention has no entropy, nor does it look onwards.
+        return {name: total / number for name, (total, number) in sums.items() if number}
