@@ -109,7 +109,7 @@ format: $(VENV) ## bring the code into shape
 	$(BIN)/ruff format
 
 clean: ## remove caches and prepared corpora; runs and .venv stay
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis data/.preparing-* data/.*.new
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis data/.*.new data/.*.old
 	for made in data/*/prepare.json; do [ ! -e "$$made" ] || rm -rf "$${made%/*}"; done
 	find src scripts tests benchmarks -name __pycache__ -type d -exec rm -rf {} +
 

@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from heed.cli import script
+from heed.cli import choices, script
 
 
 @script("train")
@@ -11,7 +11,7 @@ def main(composed: DictConfig) -> None:
     from heed.commands.prepare import prepare
     from heed.config import train_config
 
-    prepare(train_config(composed, {}))
+    prepare(train_config(composed, choices(composed)))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 With --multirun, `score=dot,general seed=1,2,3`, all combinations one after the other, then a comparison of them.
 """
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from heed.cli import choices, overrides, script
 
@@ -21,7 +21,9 @@ def main(composed: DictConfig) -> None:
     from heed.run import default_path
 
     config = train_config(composed, choices(composed))
-    train(config, composed.run or default_path(config.names, config.seed, overrides()))
+    if OmegaConf.is_config(composed.run):
+        raise ValueError(f"run is {composed.run}: name one directory")
+    train(config, str(composed.run or default_path(config.names, config.seed, overrides())))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from heed.evaluation.alignment import load_alignments
 from heed.evaluation.forced import force_decode, perplexity_of
 from heed.interaction import arriving, one_line
 from heed.run import Run, default_path
+from heed.seals import read_json, write_json
 from heed.search.settings import SearchSettings
 from heed.search.translator import Translation
 from heed.training.checkpoint import save_weights
@@ -208,6 +209,35 @@ def test_a_comparison_tells_of_other_training_text(run: Path) -> None:
         command("compare", f"runs={run.parent}/pooled/*")
 
 
+def test_a_pattern_may_be_one_name_with_spaces(run: Path) -> None:
+    (run.parent / "my run").symlink_to(run)
+    out = run.parent / "spaced"
+    assert command("compare", f"runs={run.parent}/my run", f"out={out}")["systems"].keys() == {"my run"}
+
+
+def test_an_ensemble_is_evaluated_on_what_was_held_out_from_each(run: Path) -> None:
+    other = run.parent / "trained_on_the_test"
+    shutil.copytree(run, other)
+    about = read_json(other / "corpus.json")
+    about["files"]["test.src.txt"] = "0" * 64
+    write_json(other / "corpus.json", about)
+    with pytest.raises(
+        ValueError, match=r"test is not what was held out when .*trained_on_the_test was trained"
+    ):
+        command("evaluate", f"run=[{run},{other}]")
+
+
+@pytest.mark.parametrize("where", ["[a,b]", "{a: 1}"])
+def test_a_run_is_one_directory(tmp_path: Path, where: str) -> None:
+    told = script("train", *overrides(tmp_path), f"run={where}")
+    assert told.returncode == 2 and "name one directory" in told.stderr
+
+
+def test_a_run_that_cannot_be_there_is_told(tmp_path: Path) -> None:
+    told = script("train", *overrides(tmp_path), "run=/dev/null/run")
+    assert told.returncode == 2 and "error: /dev/null/run/.lock cannot be written" in told.stderr
+
+
 def test_other_weights_are_evaluated_and_the_references_perplexity_is_theirs(run: Path) -> None:
     other = run.parent / "untrained"
     shutil.copytree(run, other)
@@ -270,6 +300,26 @@ def test_translate_ends_quietly_when_its_reader_does(run: Path) -> None:
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.count("\n") == 3
     assert "Traceback" not in done.stderr and "Error" not in done.stderr
+
+
+def test_translate_ends_at_once_while_it_waits_for_a_line(run: Path) -> None:
+    """Its reader is gone, or Ctrl-C: the thread that waits for the next line is not to hold it up, or kill it."""
+    command = [sys.executable, "scripts/translate.py", f"run={run}"]
+    for ends, status in (("reader", 0), ("ctrl-c", 130)):
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        with subprocess.Popen(command, cwd=ROOT, **pipes) as process:  # type: ignore[call-overload]
+            process.stdin.write(b"ene mene\n")
+            process.stdin.flush()
+            assert process.stdout.readline()
+            if ends == "reader":
+                process.stdout.close()
+                process.stdin.write(b"muh\n")
+                process.stdin.flush()
+            else:
+                process.send_signal(signal.SIGINT)
+            assert process.wait(20) == status, ends
+            assert process.stderr.read() == (b"interrupted\n" if status else b"")
+            process.stdin.close()
 
 
 def without_torch(*command: str) -> subprocess.CompletedProcess[str]:
@@ -369,6 +419,10 @@ def test_bad_configuration_is_told_before_any_work(
         (["score=nonsense"], "Available options in 'score':\n\tbahdanau\n\tconcat\n\tcontent"),
         (["score=dot", "model.decoder_dim=12"], "error: Dot multiplies query and key"),
         (["fast=perhaps"], "fast is 'perhaps': it must be true or false"),
+        (
+            ["experiment=multi30k_quik"],
+            "error: experiment=multi30k_quik: there is no such recipe; there are ",
+        ),
     ],
 )
 def test_errors_are_told_without_a_traceback(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -502,6 +556,8 @@ def test_an_override_of_what_is_learned_gets_its_own_directory() -> None:
     own = default_path(names | {"experiment": "deep"}, 1, ["training.max_epochs=5", "model.cell=lstm"])
     assert own == Path("runs/grammar/deep-luong-model.cell_lstm-training.max_epochs_5/dot/seed1")
     pair = ["data.source=/some/where", "data.src=de", "data.tgt=fr", "training.log_every=7", "max_length=90"]
+    other = default_path(names, 1, ["score=dot", "score._target_=mine.Dot"])
+    assert other == Path("runs/grammar/luong-score._target__mine.Dot/dot/seed1")
     assert default_path(names, 1, pair) == Path(
         "runs/grammar/luong-data.src_de-data.tgt_fr-max_length_90/dot/seed1"
     )

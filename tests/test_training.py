@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -504,6 +505,7 @@ def test_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path) -> None:
     program = f"""
 import resource, signal, torch
 from pathlib import Path
+from typing import Any
 from heed.training.checkpoint import save_state, save_weights
 directory = Path({str(tmp_path)!r})
 save_state(directory, {{"number": 1}})
@@ -531,7 +533,8 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     save_weights(tmp_path, "best", torch.nn.Linear(3, 2))
     with pytest.raises(ValueError, match=r"best.safetensors is of another model: it differs in bias, weight"):
         load_weights(torch.nn.Linear(3, 5), *read_weights(tmp_path, "best"))
-    for name in ("step-7", "../" + tmp_path.name + "/best"):
+    shutil.copy(tmp_path / "best.safetensors", tmp_path / "previous.safetensors")
+    for name in ("step-7", "previous", "../" + tmp_path.name + "/best"):
         with pytest.raises(ValueError, match=rf"{name}.safetensors: no such checkpoint; there is best"):
             read_weights(tmp_path, name)
 
@@ -587,6 +590,64 @@ def test_accumulation_and_the_number_of_steps_reach_the_loop(tmp_path: Path) -> 
     sizes, update = [], trainer._update
     trainer._update = lambda batches: sizes.append(len(batches)) or update(batches)
     assert trainer.train() and sizes == [3, 3]
+
+
+def test_each_entry_of_the_log_is_of_the_steps_since_the_last(tmp_path: Path) -> None:
+    trainer = make(tmp_path, "run", "training.log_every=2", "training.max_steps=6")
+    losses, tokens, norms = [], [], []
+    backward, clip = trainer._backward, torch.nn.utils.clip_grad_norm_
+
+    def noted(batches: list, number: int) -> torch.Tensor:
+        losses.append(float(nll := backward(batches, number)))
+        tokens.append(number)
+        return nll
+
+    def clipped(*given: Any) -> torch.Tensor:
+        norms.append(float(norm := clip(*given)))
+        return norm
+
+    trainer._backward = noted
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("heed.training.trainer.nn.utils.clip_grad_norm_", clipped)
+        assert trainer.train()
+    logged = [line for line in Run(tmp_path / "run").metrics() if "train/loss" in line]
+    assert len(logged) == 3
+    for n, line in zip((0, 2, 4), logged, strict=True):
+        assert line["train/loss"] == pytest.approx(sum(losses[n : n + 2]) / sum(tokens[n : n + 2]))
+        assert line["train/gradient_norm"] == pytest.approx(sum(norms[n : n + 2]) / 2)
+
+
+def test_dropout_is_of_the_seed(tmp_path: Path) -> None:
+    for seed in (1, 7):
+        make(tmp_path, f"run{seed}", f"seed={seed}")
+        assert torch.initial_seed() == seed
+
+
+def test_a_closed_terminal_stops_it_saved_and_its_log_is_there_before(tmp_path: Path) -> None:
+    """A bar and a line on a terminal that is gone are errors, more than once."""
+    run, log = tmp_path / "run", tmp_path / "log"
+    given = [*overrides(tmp_path), f"run={run}", "training.max_epochs=100000"]
+    terminal, its = os.openpty()
+    with (
+        open(log, "w") as out,
+        subprocess.Popen(
+            [sys.executable, str(ROOT / "scripts" / "train.py"), *given],
+            stdout=out,
+            stderr=its,
+            start_new_session=True,
+        ) as process,
+    ):
+        os.close(its)
+        deadline = time.monotonic() + 120
+        while "epoch 2: val" not in log.read_text():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.05)
+        os.close(terminal)
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(60) == 130
+    assert re.search(r"interrupted at step \d+ and saved", log.read_text())
+    assert load_state(run / "checkpoints")["step"] == int(re.search(r"at step (\d+) and", log.read_text())[1])
 
 
 @pytest.mark.parametrize("accumulate", [1, 3, 5])

@@ -1,5 +1,6 @@
 """What the scripts share: Hydra around a function, plain errors, messages on standard error."""
 
+import io
 import logging
 import os
 import re
@@ -13,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from heed import fast
+from heed.component import own_directories
 from heed.config import CONFIGS
 from heed.files import file_name
 
@@ -59,6 +61,8 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
 
         def main() -> None:
             # Hydra takes no overrides behind an option: they go first, wherever they stand.
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(line_buffering=True)  # into a log, too, each line when it is said
             sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: not OVERRIDE.match(argument))
             command()
 
@@ -70,9 +74,16 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
 def choices(config: DictConfig, chosen: Mapping[str, Any] | None = None) -> dict[str, str]:
     """The name of the YAML that each group of the configuration came from; a score without one goes by its class.
 
-    `chosen`: Hydra's own record of that; by default that of the job that is running.
+    `chosen`: Hydra's own record of that; by default that of the job that is running. `ValueError` where a recipe is
+    chosen that is not there; one by the name of the corpus need not be.
     """
     chosen = HydraConfig.get().runtime.choices if chosen is None else chosen
+    recipe = chosen.get("experiment")
+    there = {file.stem for where in (CONFIGS, *own_directories()) for file in where.glob("experiment/*.yaml")}
+    if recipe and recipe != chosen.get("data") and recipe not in there:
+        raise ValueError(
+            f"experiment={recipe}: there is no such recipe; there are {', '.join(sorted(there))}"
+        )
     names = {group: str(name) for group, name in chosen.items() if not group.startswith("hydra/") and name}
     if "score" in config and "score" not in names:
         names["score"] = str(config.score.get("_target_")).rpartition(".")[2].lower()

@@ -110,10 +110,10 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
 
     Where another one holds it: waits, or raises `ValueError` that names the owner.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(
-        path, "a+", encoding="utf-8"
-    ) as file:  # never removed: another process may have it open already
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+    with file:  # never removed: another process may have it open already
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

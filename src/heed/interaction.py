@@ -1,4 +1,4 @@
-"""A user's lines to translations: through a pipe, or at a prompt."""
+"""A user's lines to translations: through a pipe or at a prompt."""
 
 import os
 import sys
@@ -15,8 +15,10 @@ from heed.text.tokenizer import printable
 
 def pipe(translator: Translator, buffer: int, scores: bool) -> None:
     """Standard input to standard output, a line for each; at most `buffer` of them translated together."""
+    # Not `sys.stdin`, whose lock the thread that waits for a line would still hold when Python ends.
+    lines = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
     try:
-        for chunk in arriving(decode_lines(sys.stdin.buffer.readline, "standard input"), buffer):
+        for chunk in arriving(decode_lines(lines.readline, "standard input"), buffer):
             for best in translator.translate(chunk):
                 sys.stdout.buffer.write((one_line(best, scores) + "\n").encode())
             sys.stdout.buffer.flush()

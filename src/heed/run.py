@@ -35,7 +35,7 @@ WITHOUT_EFFECT = (  # on the weights; `Run.claim` looks at the corpus itself, wh
     *("data.source", "data.file", "data.cache", "metrics.bootstrap"),
     *(f"training.{key}" for key in ("compile", "save_every", "keep", "log_every", "num_samples")),
 )
-IN_PATH = ("data", "experiment", "decoder", "score", "score._target_", "seed")  # each by itself
+IN_PATH = ("data", "experiment", "decoder", "score", "seed")  # each by itself
 FIRST_LINE = re.compile(r"# heed's record of the run, not to be edited: format (\d+), sha256 ")
 log = logging.getLogger(__name__)
 
@@ -262,10 +262,12 @@ def default_path(names: dict[str, str], seed: int, overrides: Sequence[str]) -> 
     """
     data, recipe = names.get("data", "data"), names.get("experiment", "default")
     parts = [recipe if recipe != data else "", names.get("decoder", "decoder")]
+    # The class is the score's name where there is no YAML of it.
+    in_path = (*IN_PATH, "score._target_") if "~score" in overrides else IN_PATH
     parts += sorted(
         file_name(override.lstrip("+"))  # it has to be named in commands
         for override in overrides
-        if (key := override.lstrip("+~").partition("=")[0]) not in IN_PATH
+        if (key := override.lstrip("+~").partition("=")[0]) not in in_path
         and not f"{key}.".startswith(tuple(f"{one}." for one in WITHOUT_EFFECT))
     )
     experiment = "-".join(filter(None, parts))

@@ -27,6 +27,7 @@ from heed.config import CompareConfig, TrainConfig, train_config, typed
 from heed.data.prepare import recipe_of
 from heed.run import Run, default_path, relevant
 from heed.seals import read_json
+from heed.signals import stopping_signals
 
 INTERRUPTED = 130
 
@@ -39,9 +40,9 @@ def is_one_of_many() -> bool:
 def train_in_own_process() -> None:
     """The job, by a command of its own: what goes wrong in one stays there, and its memory is its own.
 
-    A run that ends badly has said why, and the next one follows. Ctrl-C is handed on to the run each time, SIGTERM only
-    if nothing was before (what ends jobs may send both); it saves itself, and the whole ends. (joblib, on Ctrl-C, ends
-    its workers' processes within seconds, saved or not.)
+    A run that ends badly has said why, and the next one follows. Ctrl-C is handed on to the run each time, SIGTERM and
+    SIGHUP only if nothing was before (what ends jobs may send several); it saves itself, and the whole ends. (joblib,
+    on Ctrl-C, ends its workers' processes within seconds, saved or not.)
     """
     hydra = HydraConfig.get()
     print(f"# run {int(hydra.job.num) + 1}: {' '.join(overrides())}", flush=True)
@@ -59,7 +60,7 @@ def train_in_own_process() -> None:
             process.send_signal(number)
         stopped.append(number)
 
-    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, hand_on) for number in stopping_signals()}
     try:
         _, said = process.communicate()
     finally:

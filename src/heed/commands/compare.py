@@ -23,7 +23,8 @@ MANY = 5  # systems: more than a title names
 
 def compare(config: CompareConfig, search_name: str) -> dict[str, Any]:
     """Reports on the runs that `config.runs` names, directories or patterns; returns what stands in `compare.json`."""
-    patterns = config.runs if isinstance(config.runs, list) else str(config.runs).split()
+    whole = str(config.runs)  # one name with spaces, or several
+    patterns = config.runs if isinstance(config.runs, list) else [whole] if glob(whole) else whole.split()
     paths: set[str] = set()
     for pattern in map(str, patterns):
         found = {os.path.relpath(path) for path in glob(pattern) if Run(path).config_file.exists()}

@@ -134,8 +134,8 @@ def read_weights(directory: Path, name: str) -> tuple[Tensors, Path]:
         raise ValueError(
             f"{directory} holds no kept checkpoints to average: train with training.keep=10, say"
         )
-    if files[0].parent != directory or not files[0].exists():  # a name, no path to elsewhere
-        there = sorted(p.stem for p in directory.glob("*.safetensors") if p.stem not in ("fresh", "previous"))
+    there = sorted(p.stem for p in directory.glob("*.safetensors") if p.stem not in ("fresh", "previous"))
+    if files[0].parent != directory or files[0].stem not in there:  # a name, no path to elsewhere
         raise ValueError(
             f"{files[0]}: no such checkpoint; there {'is ' + ', '.join(there) if there else 'is none yet'}"
         )

@@ -1,11 +1,9 @@
 """The training loop."""
 
 import logging
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import islice
 from math import isfinite, nan
 from typing import Any
@@ -20,6 +18,7 @@ from heed.data.batches import Batch, Batches
 from heed.evaluation.metrics import perplexity
 from heed.model import Seq2Seq
 from heed.run import Run
+from heed.signals import interruptible
 from heed.text import PAD
 from heed.training.checkpoint import load_state, save_state, save_weights, settle
 from heed.training.loss import cross_entropy
@@ -93,7 +92,7 @@ class Trainer:
         return self.average.module if self.average else self.model
 
     def train(self) -> bool:
-        """Trains to the end and returns True; or to SIGINT or SIGTERM, saves, and returns False.
+        """Trains to the end and returns True; or to SIGINT, SIGTERM or SIGHUP, saves, and returns False.
 
         `FloatingPointError` after `max_bad_steps` steps in a row with a loss or gradient that is not finite.
         """
@@ -105,6 +104,8 @@ class Trainer:
             stopping = False
             while not self.finished and not stopping:
                 self._update(list(islice(stream, settings.accumulate)))
+                stopping = interrupted()
+                bar.disable = bar.disable or stopping  # a terminal that was closed takes nothing more
                 bar.update()
                 if self.step % settings.log_every == 0:
                     now = time.perf_counter()
@@ -116,23 +117,23 @@ class Trainer:
                     )
                 validated = self.step % self.validate_every == 0 or self.step == self.total_steps
                 saving = validated or bool(settings.save_every and self.step % settings.save_every == 0)
-                stopping = interrupted()
                 if saving or stopping:
                     self._refuse_weights_not_finite()
                 if validated:
                     paused = time.perf_counter()
                     metrics = self._validate()
+                    clock += time.perf_counter() - paused
+                    stopping = stopping or interrupted()
+                if saving or stopping:
+                    self.monitor.flush()
+                    save_state(self.run.checkpoints, self._state_dict())
+                if validated:  # told last: who reads may have gone
                     # The last of accumulated updates may end a batch later.
                     epoch = min(self.batches.epoch + 1, settings.max_epochs)
                     bar.write(
                         f"step {self.step}, epoch {epoch}: val loss {metrics['val/loss']:.3f}, "
                         f"ppl {metrics['val/perplexity']:.2f}, BLEU {metrics['val/bleu']:.2f}"
                     )
-                    clock += time.perf_counter() - paused
-                    stopping = stopping or interrupted()
-                if saving or stopping:
-                    self.monitor.flush()
-                    save_state(self.run.checkpoints, self._state_dict())
         return self.finished
 
     def _refuse_weights_not_finite(self) -> None:
@@ -276,24 +277,3 @@ class Trainer:
 def out_of_memory(error: BaseException) -> bool:
     """Whether it says so: the CPU's allocator has no exception of its own."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Within it, the first SIGINT or SIGTERM only makes the given function answer True; a second one acts as ever."""
-    caught: list[int] = []
-    before: dict[int, Any] = {}
-
-    def handle(number: int, frame: object) -> None:
-        caught.append(number)
-        print("\nstopping after this step; once more to stop at once, unsaved", file=sys.stderr)
-        for received, handler in before.items():
-            signal.signal(received, handler)
-
-    for caught_signal in (signal.SIGINT, signal.SIGTERM):
-        before[caught_signal] = signal.signal(caught_signal, handle)
-    try:
-        yield lambda: bool(caught)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,36 @@
+"""What asks a process to stop, and how it is heard."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+
+def stopping_signals() -> list[signal.Signals]:
+    """What asks a process to stop: Ctrl-C, `kill`, and a terminal that is closed (unless by nohup that is ignored)."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Within it, the first signal to stop only makes the given function answer True; a second one acts as ever."""
+    caught: list[int] = []
+    before: dict[int, Any] = {}
+
+    def handle(number: int, frame: object) -> None:
+        caught.append(number)
+        for received, handler in before.items():
+            # A terminal that is closed says so more than once.
+            signal.signal(received, signal.SIG_IGN if received == signal.SIGHUP else handler)
+        with suppress(OSError):
+            print("\nstopping after this step; once more to stop at once, unsaved", file=sys.stderr)
+
+    for caught_signal in stopping_signals():
+        before[caught_signal] = signal.signal(caught_signal, handle)
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
