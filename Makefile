@@ -58,7 +58,7 @@ align: $(VENV) need-run ## word links of given translations by a run's attention
 
 compare: $(VENV) ## scores side by side, and which differences are more than chance: SCORES SEEDS DECODER DATA, or RUNS; ARGS
 	@test -n '$(SCORES)$(RUNS)' || { echo 'make compare needs SCORES=dot,general to train, or RUNS="runs/grammar/luong/*/*" to report on'; exit 1; }
-	$(if $(RUNS),$(if $(filter SCORES SEEDS DECODER DATA,$(GIVEN)),$(error make compare RUNS=... takes no $(filter SCORES SEEDS DECODER DATA,$(GIVEN)): those runs are trained)))
+	$(if $(RUNS),$(foreach v,SCORES SEEDS DECODER DATA,$(if $(filter $v,$(GIVEN)),$(error make compare RUNS=... takes no $v: those runs are trained))))
 	@$(BIN)/python $(if $(RUNS),scripts/compare.py 'runs=$(call quoted,$(RUNS))',scripts/train.py --multirun seed=$(SEEDS) score=$(SCORES) $(if $(DECODER),decoder=$(DECODER)) data=$(DATA)) $(ARGS)
 
 scores: $(VENV) ## list the attention scores: equation, reference, parameters

@@ -200,7 +200,8 @@ def test_make_leaves_a_recipe_its_choice_of_score_and_wiring() -> None:
         (["compare", "SCORES=dot", "SEED=4"], "make compare takes no SEED"),
         (["evaluate", "RUN=runs/grün = 1"], """scripts/evaluate.py 'run="runs/grün = 1"'"""),
         (["translate", "RUN=[runs/a, runs/b]"], "scripts/translate.py 'run=[runs/a, runs/b]'"),
-        (["compare", "RUNS=runs/a", "SCORES=dot", "DATA=tsv"], "make compare RUNS=... takes no SCORES DATA"),
+        (["compare", "RUNS=runs/a", "SCORES=dot", "DATA=tsv"], "make compare RUNS=... takes no SCORES"),
+        (["compare", "RUNS=runs/a", "DATA=tsv"], "make compare RUNS=... takes no DATA"),
         (["compare", "RUNS=runs/a runs/b*"], """scripts/compare.py 'runs="runs/a runs/b*"'"""),
     ],
 )

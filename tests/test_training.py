@@ -505,7 +505,6 @@ def test_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path) -> None:
     program = f"""
 import resource, signal, torch
 from pathlib import Path
-from typing import Any
 from heed.training.checkpoint import save_state, save_weights
 directory = Path({str(tmp_path)!r})
 save_state(directory, {{"number": 1}})
@@ -674,13 +673,11 @@ def test_what_else_lies_beside_the_events_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_first_update_that_is_skipped_is_no_fault_of_the_schedule(tmp_path: Path) -> None:
-    trainer = make(tmp_path, "run", "training.max_bad_steps=9")
-    batches = list(trainer.batches.once())[:2]
     with warnings.catch_warnings(record=True) as warned:
-        trainer = make(tmp_path, "run2", "training.max_bad_steps=9")
+        trainer = make(tmp_path, "run")
         with torch.no_grad():
             trainer.model.output.bias.fill_(torch.nan)
-        trainer._update([batches[0]])
+        trainer._update([next(iter(trainer.batches.once()))])
     assert trainer.bad_steps == 1 and not [one for one in warned if "lr_scheduler" in str(one.message)]
 
 

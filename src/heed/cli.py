@@ -60,9 +60,9 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
         command = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(run)
 
         def main() -> None:
-            # Hydra takes no overrides behind an option: they go first, wherever they stand.
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(line_buffering=True)  # into a log, too, each line when it is said
+            # Hydra takes no overrides behind an option: they go first, wherever they stand.
             sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: not OVERRIDE.match(argument))
             command()
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from heed.evaluation.metrics import perplexity
 from heed.model import Seq2Seq
+from heed.search.settings import SearchSettings
 from heed.search.translator import by_budget, evaluation_mode
 from heed.text import BOS, EOS, PAD, Tokenizers
 
@@ -37,7 +38,7 @@ def force_decode(
     device: torch.device | str = "cpu",
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     batch_tokens: int = 2048,
-    max_length: int = 1024,
+    max_length: int = SearchSettings.max_source_length,
     progress: bool = False,
 ) -> list[Forced]:
     """Alignment and probability of each pair's pieces, given the target; of several models the means of both.
