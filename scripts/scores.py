@@ -6,5 +6,7 @@ if __name__ == "__main__":
     ArgumentParser(description=__doc__).parse_args()  # before torch is imported
 
     from heed.commands.scores import list_scores
+    from heed.signals import ending_with_its_reader
 
-    list_scores()
+    with ending_with_its_reader():
+        list_scores()

@@ -16,7 +16,8 @@ from tiny import command, overrides, write_corpus
 
 from heed.build import load_run
 from heed.commands.train import train as train_run
-from heed.component import component
+from heed.component import component, refuse_strange_targets
+from heed.model import LuongDecoder
 from heed.score import Dot, Score
 
 WORDS = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four", "fünf": "five"}
@@ -125,11 +126,89 @@ class Sharpened(Dot):
         return energy / energy.abs().mean((0, 1), keepdim=True)
 
 
-@pytest.mark.parametrize("score", [Diagonal, Sharpened])
+class Faint(Dot):
+    """Energies of a thousandth, and a share of what stands beside them."""
+
+    def forward(self, query, keys):
+        return super().forward(query, keys) * 1e-4 / keys.size(1)
+
+
+class Silent(Sharpened):
+    """The same wrong energies, weighed by what has yet to be learnt."""
+
+    def __init__(self, query_dim, key_dim):
+        super().__init__(query_dim, key_dim)
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, query, keys):
+        return self.weight * super().forward(query, keys)
+
+
+@pytest.mark.parametrize("score", [Diagonal, Sharpened, Faint, Silent])
 def test_energies_that_depend_on_what_else_is_in_the_batch_are_refused(tmp_path, score):
     settings = replace(train_config(), score={"_target_": f"{__name__}.{score.__name__}"})
     with pytest.raises(
         ValueError, match=f"{score.__name__} gives a query and a key another energy where other"
+    ):
+        train_run(settings, tmp_path / "run")
+
+
+class Same(Dot):
+    """The dictionary of docs/attention.md: true or false, neither of which can be -∞."""
+
+    def forward(self, query, keys):
+        return (query.unsqueeze(2) == keys.unsqueeze(1)).all(-1)
+
+
+class Undefined(Dot):
+    def forward(self, query, keys):
+        return super().forward(query, keys).abs().neg().sqrt()
+
+
+class Listed(Dot):
+    def forward(self, query, keys):
+        return [query, keys]
+
+
+class Turned(Dot):
+    def prepare(self, states):
+        return states.mT
+
+
+class Paired(Dot):
+    def prepare(self, states):
+        return states, states
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        (Same, r"Same gives energies of type torch.bool: it must be a tensor of floating-point numbers"),
+        (Listed, r"Listed gives energies of type list"),
+        (Undefined, r"Undefined gives energies that are no numbers \(NaN\)"),
+        (Turned, r"prepare of Turned gives \(2, \d+, 5\) for states of shape \(2, 5, \d+\)"),
+        (Paired, r"prepare of Paired gives tuple"),
+    ],
+)
+def test_what_is_no_energy_is_told_before_any_work(tmp_path, score, message):
+    settings = replace(train_config(), score={"_target_": f"{__name__}.{score.__name__}"})
+    with pytest.raises(ValueError, match=message):
+        train_run(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+class Halved(LuongDecoder):
+    """A wiring changed where it searches, and not where it trains."""
+
+    def step(self, embedded, state, memory):
+        readout, state, alignment = super().step(embedded, state, memory)
+        return readout / 2, state, alignment
+
+
+def test_a_decoder_that_trains_other_than_it_searches_is_refused(tmp_path):
+    settings = replace(train_config(), decoder={"_target_": f"{__name__}.Halved"})
+    with pytest.raises(
+        ValueError, match=r"Halved reads out other numbers by forward, which trains, than by step"
     ):
         train_run(settings, tmp_path / "run")
 
@@ -150,6 +229,26 @@ def test_a_run_is_of_the_code_that_its_score_had(tmp_path, monkeypatch, caplog):
     assert "mine_alone.py" not in caplog.text
     load_run(tmp_path / "run", "best")
     assert "mine_alone.py is no longer what was trained" in caplog.text
+
+
+def test_a_mistake_in_a_module_is_told_with_its_place(tmp_path, monkeypatch, caplog):
+    (tmp_path / "broken_alone.py").write_text("x = 1\nBase = Scoore\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        ValueError,
+        match=r"cannot be imported: NameError: name 'Scoore' is not defined \(.*broken_alone\.py, line 2\)",
+    ):
+        component("score", {"_target_": "broken_alone.Mine"}, Score, query_dim=3, key_dim=5)
+    assert caplog.text == ""
+
+
+def test_a_target_deep_in_a_yaml_of_ones_own_is_trusted(tmp_path, monkeypatch):
+    (tmp_path / "experiment" / "mine").mkdir(parents=True)
+    (tmp_path / "experiment" / "mine" / "far.yaml").write_text("score:\n  _target_: somewhere_else.Far\n")
+    with pytest.raises(ValueError, match="neither heed's nor in your configs"):
+        refuse_strange_targets("score", {"_target_": "somewhere_else.Far"}, {})
+    monkeypatch.setattr("heed.component.own_directories", lambda: [tmp_path])
+    refuse_strange_targets("score", {"_target_": "somewhere_else.Far"}, {})
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import write_corpus as tiny_corpus
 
 import heed.data
 from heed.data import Files, Multi30k, Tsv
@@ -31,6 +32,7 @@ from heed.data.prepare import prepare
 from heed.data.reading import decode_lines, read_aligned, read_lines
 from heed.data.store import StoreWriter, TokenStore
 from heed.files import locked
+from heed.text import Word
 from heed.text.tokenizer import Tokenizer, TokenizerSettings
 
 ROOT = Path(__file__).parents[1]
@@ -238,6 +240,23 @@ def test_multi30k_downloads_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert fetched == ["tok/val.lc.norm.tok.en", "tok/val.lc.norm.tok.de"]
 
 
+def test_what_is_not_heeds_is_left_where_it_is_and_what_cannot_be_read_is_so_called(tmp_path, monkeypatch):
+    root = tmp_path / "data"
+    for name in (".draft.new", ".files-de-en-0123456789ab.new"):
+        (root / name).mkdir(parents=True)
+    source = tiny_corpus(tmp_path / "corpus")
+    prepare(Files("de", "en", source=str(source)), Word(), root, 100)
+    assert (root / ".draft.new").exists() and not (root / ".files-de-en-0123456789ab.new").exists()
+
+    def gone(*_: object) -> Iterator[tuple[str, str]]:
+        with open(tmp_path / "gone"):
+            yield "", ""
+
+    monkeypatch.setattr(Files, "pairs", gone)
+    with pytest.raises(ValueError, match=r"train of heed\.data\.files\.Files cannot be read: .*gone"):
+        prepare(Files("de", "en", source=str(source)), Word(), root, 99)
+
+
 # Downloads: a server that cuts off, ignores ranges, or has another file
 
 CONTENT = np.random.default_rng(5).bytes(300_007)
@@ -294,7 +313,22 @@ def test_download_whole(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "new" / "file.gz"
     download(server.url, path, DIGEST)
     assert path.read_bytes() == CONTENT
-    assert list(path.parent.iterdir()) == [path]
+    assert [one.name for one in path.parent.iterdir() if one.name != ".file.gz.lock"] == [path.name]
+
+
+def test_of_two_that_download_a_file_one_waits(server: Server, tmp_path: Path) -> None:
+    """They gathered its bytes in one file, which without a known hash was taken for whole."""
+    with ThreadPoolExecutor(3) as pool:
+        for one in [pool.submit(download, server.url, tmp_path / "file.gz", None) for _ in range(3)]:
+            one.result()
+    assert (tmp_path / "file.gz").read_bytes() == CONTENT
+    assert server.sent == [len(CONTENT)]
+
+
+def test_a_disk_without_room_for_a_download_is_named(server: Server, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match=r"file\.gz\.part cannot be written .*No space left.*make room"):
+        download(server.url, tmp_path / "file.gz", DIGEST)
 
 
 def test_download_cut_off_replies_are_continued(server: Server, tmp_path: Path) -> None:
@@ -339,7 +373,7 @@ def test_download_wrong_hash_names_both_and_removes_the_file(server: Server, tmp
     with pytest.raises(ValueError) as caught:
         download(server.url, tmp_path / "file.gz", "0" * 64)
     assert DIGEST in str(caught.value) and "0" * 64 in str(caught.value) and server.url in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
+    assert [one.name for one in tmp_path.iterdir()] == [".file.gz.lock"]
 
 
 def test_download_no_such_file_and_no_server(server: Server, tmp_path: Path) -> None:
@@ -407,9 +441,17 @@ def test_tsv_columns_packing_and_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"line 8 has 1 column"):
         list(Tsv("a", "b", file).pairs("val"))
     with pytest.raises(
-        ValueError, match=r"data\.val=1 and data\.test=2 are too many: .* Of 3 lines 0 lack a side"
+        ValueError, match=r"data\.val=1 and data\.test=2 cannot be drawn: .* Of 3 lines 0 lack a side"
     ):
         list(Tsv("a", "b", table(tmp_path / "y", rows[:3]), val=1, test=2).pairs("val"))
+    with pytest.raises(ValueError, match=r"of 2 lines none has text in both columns"):
+        list(Tsv("a", "b", table(tmp_path / "z", [("", "x"), ("y", "")])).pairs("val"))
+    with pytest.raises(ValueError, match=r"data\.file=.* is no file, which can be read more than once"):
+        Tsv("a", "b", str(tmp_path)).fingerprint()
+    with pytest.raises(ValueError, match=r"data\.src and data\.tgt are both 'a'"):
+        Tsv("a", "a", file)
+    with pytest.raises(ValueError, match=r"data\.seed is -3"):
+        Tsv("a", "b", file, seed=-3)
     with pytest.raises(ValueError, match=r"data\.file is not set"):
         Tsv("a", "b").fingerprint()
     with pytest.raises(ValueError, match=r"data\.columns is \[0\]"):
@@ -428,7 +470,7 @@ def test_tsv_rows_without_text_on_a_side_are_not_drawn_and_link_nothing(tmp_path
     corpus = Tsv("a", "b", table(tmp_path / "x", [*rows, *holes]), val=13, test=17, seed=3)
     assert {*corpus.pairs("val"), *corpus.pairs("test")} < set(rows)
     assert len(set(corpus.pairs("train")) & set(rows)) == 1
-    with pytest.raises(ValueError, match=r"leaving 0 for training\. Of 89 lines 58 lack a side"):
+    with pytest.raises(ValueError, match=r"leaving 0 for training; take fewer\. Of 89 lines 58 lack a side"):
         list(Tsv("a", "b", table(tmp_path / "x", [*rows, *holes]), val=13, test=18, seed=3).pairs("val"))
 
 

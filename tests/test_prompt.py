@@ -7,8 +7,12 @@ import select
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from tiny import ROOT, command, overrides
+
+from heed.interaction import prompt
+from heed.search.translator import EMPTY
 
 
 def test_prompt_translates_and_draws(tmp_path: Path) -> None:
@@ -33,3 +37,18 @@ def test_prompt_translates_and_draws(tmp_path: Path) -> None:
     os.close(controller)
     assert any(shade in shown for shade in "░▒▓█·")
     assert "</s>" in shown
+
+
+def test_bytes_that_are_no_utf8_are_shown_as_lost_characters(monkeypatch) -> None:
+    """What a terminal of another encoding sends, `input` hands on as half a pair of surrogates."""
+    typed = iter(["caf\udce9 noir"])
+    seen = []
+
+    def ask(_: str) -> str:
+        for line in typed:
+            return line
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", ask)
+    prompt(SimpleNamespace(translate=lambda lines: seen.extend(lines) or [[EMPTY]]), scores=False)  # type: ignore[arg-type]
+    assert seen == ["caf\ufffd noir"]

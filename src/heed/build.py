@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from heed import fast
 from heed.component import build_tokenizer_settings, component, own_code
 from heed.config import TrainConfig
 from heed.data.batches import Batches, Sampling
 from heed.data.prepare import Prepared
-from heed.device import autocast, pick_device
+from heed.device import arithmetic, autocast, pick_device
 from heed.linear import Linear
 from heed.model import Attention, Bridge, Decoder, Encoder, Seq2Seq
 from heed.model.dropout import Dropout
@@ -105,26 +106,66 @@ def check_energies(score: Score) -> None:
     """`ValueError` unless it compares each query with each key, whatever else is in the batch, padding too.
 
     Energies of another shape might fit by chance; which sentences and hypotheses stand side by side is chance as well.
+    The score's parameters are not what they were: those that are zero, which hide what they weigh, are drawn.
     """
     B, N, S = 2, 3, 5
+    name = type(score).__name__
     draw = torch.Generator().manual_seed(0)
     queries, states = (
         torch.randn(B, n, dim, generator=draw) for n, dim in ((N, score.query_dim), (S, score.key_dim))
     )
+    for parameter in score.parameters():
+        if not parameter.any():
+            parameter.normal_(generator=draw)
     score.eval()
-    energy = score(queries, score.prepare(states))
+    keys = score.prepare(states)
+    if not isinstance(keys, Tensor) or keys.shape[:2] != (B, S):
+        found = tuple(keys.shape) if isinstance(keys, Tensor) else type(keys).__name__
+        raise ValueError(
+            f"score: prepare of {name} gives {found} for states of shape {tuple(states.shape)}: it must be one tensor "
+            f"that begins with {(B, S)}, a key of each state"
+        )
+    energy = score(queries, keys)
+    if not isinstance(energy, Tensor) or not energy.is_floating_point():
+        kind = energy.dtype if isinstance(energy, Tensor) else type(energy).__name__
+        raise ValueError(
+            f"score: {name} gives energies of type {kind}: it must be a tensor of floating-point numbers, for no "
+            "others can be -∞, which keeps padding from being attended to"
+        )
     shape = tuple(energy.shape)
     if shape != (B, N, S):
         raise ValueError(
-            f"score: {type(score).__name__} gives energies of shape {shape} for {B} sentences, {N} queries and {S} "
-            f"keys: it must be {(B, N, S)}, an energy of each query with each key"
+            f"score: {name} gives energies of shape {shape} for {B} sentences, {N} queries and {S} keys: it must be "
+            f"{(B, N, S)}, an energy of each query with each key"
+        )
+    if energy.isnan().any():
+        raise ValueError(
+            f"score: {name} gives energies that are no numbers (NaN) for ordinary queries and keys"
         )
     alone = torch.cat([score(query, score.prepare(states[:1, :-2])) for query in queries[:1].split(1, 1)], 1)
-    if not torch.allclose(alone, energy[:1, :, :-2], rtol=1e-3, atol=1e-3):
+    largest = float(energy.nan_to_num(0, 0, 0).abs().max())
+    if not torch.allclose(alone, energy[:1, :, :-2], rtol=1e-3, atol=1e-3 * largest):
         raise ValueError(
-            f"score: {type(score).__name__} gives a query and a key another energy where other queries, keys or "
+            f"score: {name} gives a query and a key another energy where other queries, keys or "
             "sentences stand beside them. Which do is chance: keys are padded to the longest sentence of a batch, and "
             "hypotheses are asked for side by side"
+        )
+
+
+@torch.no_grad()
+def check_decoder(model: Seq2Seq) -> None:
+    """`ValueError` unless its decoder says the same of all positions at once, as in training, as step by step."""
+    B, S, T = 2, 5, 3
+    src, tgt = (torch.arange(B * n).view(B, n) % model.output.out_features for n in (S, T))
+    model.eval()
+    with fast.switched(True):
+        at_once, _ = model(src, torch.tensor([S, S - 2]), tgt)
+    with fast.switched(False):
+        by_step, _ = model(src, torch.tensor([S, S - 2]), tgt)
+    if at_once.shape != by_step.shape or not torch.allclose(at_once, by_step, rtol=1e-2, atol=1e-3):
+        raise ValueError(
+            f"decoder: {type(model.decoder).__name__} reads out other numbers by forward, which trains, than by step, "
+            "which searches: where one is overridden, so must be the other"
         )
 
 
@@ -166,7 +207,10 @@ def build_trainer(config: TrainConfig, prepared: Prepared, run: Run) -> Trainer:
         load_vectors(model, build_tokenizer_settings(config.tokenizer), tokenizers)
         made_of = facts(model, batches, (prepared.directory / "prepare.json").read_bytes())
         run.record(finished=False, **made_of)
-    run.record(code={group: sha256(file) for group, file in own_code(config).items()})
+    run.record(
+        code={group: sha256(file) for group, file in own_code(config).items()},
+        arithmetic=arithmetic(config.training.precision, device),
+    )
     return Trainer(model, batches, validator, config.training, run, config.seed, device, precision)
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import hydra
@@ -17,6 +17,7 @@ from heed import fast
 from heed.component import own_directories
 from heed.config import CONFIGS
 from heed.files import file_name
+from heed.signals import write_no_more
 
 # Before torch is loaded. Threads that wait for each other spin, by default for so long that training beside any other
 # work becomes ten times slower; not to spin at all costs a third of the speed on an idle machine. (docs/LOG.md)
@@ -26,6 +27,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # any of them met twice; what a step uses again fits in these.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
+WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")
 OVERRIDE = re.compile(r"[+~]{0,2}\w[\w./@-]*=|~")
 
 
@@ -48,6 +50,10 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
                 if not isinstance(fast.enabled, bool):
                     raise ValueError(f"fast is {fast.enabled!r}: it must be true or false")
                 function(config)
+            except BrokenPipeError:
+                write_no_more()
+                print("error: whoever read the output has gone", file=sys.stderr)
+                sys.exit(2)
             except (ValueError, OSError, FloatingPointError) as error:
                 if os.environ.get("HYDRA_FULL_ERROR"):
                     raise
@@ -62,13 +68,22 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
         def main() -> None:
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(line_buffering=True)  # into a log, too, each line when it is said
-            # Hydra takes no overrides behind an option: they go first, wherever they stand.
-            sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: not OVERRIDE.match(argument))
+            sys.argv[1:] = overrides_first(sys.argv[1:])
             command()
 
         return main
 
     return decorate
+
+
+def overrides_first(arguments: Sequence[str]) -> list[str]:
+    """Hydra takes no overrides behind an option: they go first, wherever they stand; an option keeps its value."""
+    first: list[str] = []
+    options: list[str] = []
+    for argument in arguments:
+        is_value = bool(options) and options[-1] in WITH_VALUE
+        (first if OVERRIDE.match(argument) and not is_value else options).append(argument)
+    return first + options
 
 
 def choices(config: DictConfig, chosen: Mapping[str, Any] | None = None) -> dict[str, str]:
@@ -78,16 +93,35 @@ def choices(config: DictConfig, chosen: Mapping[str, Any] | None = None) -> dict
     chosen that is not there; one by the name of the corpus need not be.
     """
     chosen = HydraConfig.get().runtime.choices if chosen is None else chosen
-    recipe = chosen.get("experiment")
-    there = {file.stem for where in (CONFIGS, *own_directories()) for file in where.glob("experiment/*.yaml")}
+    recipe = (chosen.get("experiment") or "").removesuffix(".yaml")
+    recipes = (where / "experiment" for where in (CONFIGS, *own_directories()))
+    there = {
+        file.relative_to(one).with_suffix("").as_posix() for one in recipes for file in one.rglob("*.yaml")
+    }
     if recipe and recipe != chosen.get("data") and recipe not in there:
         raise ValueError(
             f"experiment={recipe}: there is no such recipe; there are {', '.join(sorted(there))}"
         )
+    refuse_idle(config)
     names = {group: str(name) for group, name in chosen.items() if not group.startswith("hydra/") and name}
     if "score" in config and "score" not in names:
         names["score"] = str(config.score.get("_target_")).rpartition(".")[2].lower()
     return names
+
+
+def refuse_idle(config: DictConfig) -> None:
+    """`ValueError` for what Hydra takes and does nothing with: all but the last of a list, pieces that are not cut."""
+    used = "${subwords." in str(OmegaConf.to_container(config).get("tokenizer", {}))  # type: ignore[union-attr]
+    for one in overrides() if HydraConfig.initialized() else ():
+        key, _, value = one.lstrip("+").partition("=")
+        if (CONFIGS / key).is_dir() and value.startswith("["):
+            raise ValueError(
+                f"{one}: one file of configs/{key}/ at a time; to compare several, --multirun {key}=a,b"
+            )
+        if key.startswith("subwords.") and not used:
+            raise ValueError(
+                f"{one}: tokenizer={config.tokenizer.get('_target_')} has no subwords, so it would do nothing"
+            )
 
 
 def overrides() -> list[str]:

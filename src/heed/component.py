@@ -1,9 +1,12 @@
 """Part of a configuration to object: the place where a `_target_` becomes an object. Imports no torch by itself."""
 
 import inspect
+import logging
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 from dataclasses import make_dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +20,7 @@ from heed.text.tokenizer import TokenizerSettings
 
 COMPONENTS = ("data", "tokenizer", "score", "decoder")  # the groups of a TrainConfig that have a `_target_`
 T = TypeVar("T")
+logging.getLogger("hydra.utils").disabled = True  # it would tell of what cannot be imported once more
 
 
 def component(group: str, config: Mapping[str, Any], interface: type[T], **given: Any) -> T:
@@ -57,8 +61,21 @@ def _class_of(group: str, config: Mapping[str, Any]) -> type:
     try:
         cls: type = get_class(str(target))
     except Exception as error:
-        raise ValueError(f"{group}._target_ is {target!r}, which cannot be imported: {error}") from None
+        raise ValueError(
+            f"{group}._target_ is {target!r}, which cannot be imported: {_cause(error)}"
+        ) from error
     return cls
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong in the first place, and where, if that was in the code of a module that was being imported."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    places = traceback.extract_tb(error.__traceback__)
+    said = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+    if not places or "importlib" in places[-1].filename or "hydra" in Path(places[-1].filename).parts:
+        return said
+    return f"{said} ({places[-1].filename}, line {places[-1].lineno})"
 
 
 def refuse_strange_targets(group: str, config: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
@@ -73,17 +90,25 @@ def refuse_strange_targets(group: str, config: Mapping[str, Any], mine: Mapping[
     if module.startswith("heed.") or module in sys.modules or target == mine.get("_target_"):
         return
     for directory in (CONFIGS, *own_directories()):
-        for path in directory.glob("*/*.yaml"):
+        for path in directory.rglob("*.yaml"):
             try:
                 named: Any = OmegaConf.to_container(OmegaConf.load(path))
             except Exception as error:
                 raise ValueError(f"{path} cannot be read: {error}") from None
-            if isinstance(named, dict) and named.get("_target_") == target:
+            if target in _targets(named):
                 return
     raise ValueError(
         f"{group}._target_ is {target!r}, which is neither heed's nor in your configs/: it is not imported. If you "
         "trust it, name it in a YAML there, or give a --config-dir that has one"
     )
+
+
+def _targets(named: Any) -> Iterator[Any]:
+    """Every `_target_` of a configuration, however deep."""
+    for key, value in named.items() if isinstance(named, dict) else ():
+        if key == "_target_":
+            yield value
+        yield from _targets(value)
 
 
 def trust(config: TrainConfig) -> None:
@@ -104,8 +129,13 @@ def own_directories() -> list[Path]:
     """Where Hydra finds YAMLs of the user's own: `--config-dir` and `hydra.searchpath`."""
     if not HydraConfig.initialized():
         return []
-    sources = HydraConfig.get().runtime.config_sources
-    return [Path(source.path) for source in sources if source.schema == "file" and source.provider != "main"]
+    directories = []
+    for source in HydraConfig.get().runtime.config_sources:
+        if source.schema == "file" and source.provider != "main":
+            directories.append(Path(source.path))
+        elif source.schema == "pkg" and source.provider != "hydra":
+            directories.append(Path(str(resources.files(source.path))))
+    return directories
 
 
 def _known(annotation: Any) -> Any:

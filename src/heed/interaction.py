@@ -1,6 +1,5 @@
 """A user's lines to translations: through a pipe or at a prompt."""
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -10,6 +9,7 @@ from threading import Thread
 from heed.data.reading import decode_lines
 from heed.evaluation.heatmap import terminal_heatmap
 from heed.search.translator import Translation, Translator
+from heed.signals import ending_with_its_reader
 from heed.text.tokenizer import printable
 
 
@@ -17,14 +17,11 @@ def pipe(translator: Translator, buffer: int, scores: bool) -> None:
     """Standard input to standard output, a line for each; at most `buffer` of them translated together."""
     # Not `sys.stdin`, whose lock the thread that waits for a line would still hold when Python ends.
     lines = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
-    try:
+    with ending_with_its_reader():
         for chunk in arriving(decode_lines(lines.readline, "standard input"), buffer):
             for best in translator.translate(chunk):
                 sys.stdout.buffer.write((one_line(best, scores) + "\n").encode())
             sys.stdout.buffer.flush()
-    except BrokenPipeError:  # whoever reads has had enough, as in `| head`
-        # So that flushing at exit, which would fail again, has somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def arriving(lines: Iterable[str], most: int) -> Iterator[list[str]]:
@@ -66,6 +63,7 @@ def prompt(translator: Translator, scores: bool) -> None:
         except EOFError:
             print()
             return
+        line = line.encode(errors="surrogateescape").decode(errors="replace")  # bytes that are not UTF-8
         best = translator.translate([line])[0]
         print(
             printable(one_line(best, scores).replace("\t", "    "))

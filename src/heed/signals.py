@@ -1,10 +1,14 @@
 """What asks a process to stop, and how it is heard."""
 
+import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
+
+from heed.files import CannotWriteError
 
 
 def stopping_signals() -> list[signal.Signals]:
@@ -34,3 +38,25 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def ending_with_its_reader() -> Iterator[None]:
+    """Ends in peace where whoever reads standard output has had enough, as in `| head`; a full disk is told."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        write_no_more()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG):  # of what is read
+            raise
+        write_no_more()
+        raise CannotWriteError(
+            f"standard output cannot be written ({error}): make room, and go on from the last line that is there"
+        ) from error
+
+
+def write_no_more() -> None:
+    """Gives what is yet to be flushed to standard output at exit, which would fail again, somewhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -36,14 +36,16 @@ def train(config: TrainConfig, path: str | Path) -> None:
     run = Run(path)
     run.check(config)
 
-    from heed.build import build_model, check_energies
+    from heed.build import build_model, check_decoder, check_energies
     from heed.device import pick_device
     from heed.evaluation.metrics import make_bleu
 
     make_bleu(str(config.metrics.tokenize), lowercase=False)  # some need what is not here
     pick_device(config.device)
     # Parts that do not fit are told before the corpus is prepared.
-    check_energies(build_model(config, (8, 8), tokenizer.joint).decoder.attention.score)
+    model = build_model(config, (8, 8), tokenizer.joint)
+    check_energies(model.decoder.attention.score)
+    check_decoder(model)
     prepared = prepare(config)
     with locked(run.path / ".lock"):
         _train(config, run, prepared, split)

@@ -17,7 +17,7 @@ class Corpus(ABC):
 
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits there are: `train`, `val` and at least one test split."""
+        """Names of the splits there are: `train`, `val` and any test splits."""
 
     @abstractmethod
     def pairs(self, split: str) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from heed.data.reading import sha256
+from heed.files import locked, writing
 
 ATTEMPTS = 3
 TIMEOUT = 30  # seconds without a byte
@@ -17,15 +18,21 @@ log = logging.getLogger(__name__)
 def download(url: str, path: Path, digest: str | None) -> None:
     """Fetches `url` into the file `path`, which is complete and checked or absent.
 
-    The bytes gather in `<path>.part`; what an interrupted run left there is not fetched again.
+    The bytes gather in `<path>.part`; what an interrupted run left there is not fetched again. Of two processes one
+    waits.
     `digest` is the SHA-256 wanted; None takes the file as it is and logs its hash.
 
     Raises:
         ValueError: no server, no such file there, or the wrong hash (what was fetched is then removed).
     """
+    with locked(path.with_name(f".{path.name}.lock"), wait=True):
+        if not path.exists():  # still: another process may have fetched it meanwhile
+            _download(url, path, digest)
+
+
+def _download(url: str, path: Path, digest: str | None) -> None:
     import requests  # a third of the time that importing heed.data would take; few runs download
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -69,6 +76,9 @@ def _fetch(url: str, part: Path) -> None:
             ) as bar,
         ):
             for chunk in response.iter_content(CHUNK):
-                bar.update(file.write(chunk))
-            file.flush()
-            os.fsync(file.fileno())
+                with writing(part):
+                    file.write(chunk)
+                bar.update(len(chunk))
+            with writing(part):
+                file.flush()
+                os.fsync(file.fileno())

@@ -26,6 +26,11 @@ class Files(Corpus):
             raise ValueError(f"data.src and data.tgt are both {self.src!r}; name two languages")
         if len(set(self.splits())) < len(self.splits()):
             raise ValueError(f"data.test is {list(self.test)}; name each once, and neither train nor val")
+        if len({self.train, self.val, *self.test}) < len(self.splits()):
+            raise ValueError(
+                f"data.train={self.train}, data.val={self.val}, data.test={list(self.test)}: one file would be of two "
+                "splits; name another for each"
+            )
 
     def splits(self) -> tuple[str, ...]:
         """`train`, `val`, and the test splits."""

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -97,8 +98,9 @@ def prepare(corpus: Corpus, settings: TokenizerSettings, root: Path, max_length:
     final = root / f"{type(corpus).__name__.lower()}-{corpus.src}-{corpus.tgt}-{key}"
     if not final.is_dir():
         with locked(root / ".lock", wait=True):
-            for leftover in root.glob(".*.new"):  # of a killed process
-                shutil.rmtree(leftover, ignore_errors=True)
+            for leftover in root.glob(".*.new"):  # of a killed process, by the names that are made below
+                if re.fullmatch(r"\..+-[0-9a-f]{12}\.new", leftover.name):
+                    shutil.rmtree(leftover, ignore_errors=True)
             if not final.is_dir():  # still: another process may have made it meanwhile
                 with writing(final), replacing(final) as building:
                     _build(corpus, settings, max_length, recipe, building)
@@ -146,7 +148,7 @@ def _write_text(corpus: Corpus, split: str, directory: Path) -> dict[str, int]:
     """Writes `<split>.src.txt` and `.tgt.txt`, without the empty pairs of train."""
     stats = {"pairs": 0, "empty": 0, "long": 0}
     with _writing_text(directory, split) as (src_file, tgt_file):
-        for src, tgt in tqdm(corpus.pairs(split), desc=f"reading {split}", unit=" pairs", disable=None):
+        for src, tgt in tqdm(_reading(corpus, split), desc=f"reading {split}", unit=" pairs", disable=None):
             assert "\n" not in src and "\n" not in tgt
             stats["pairs"] += 1
             if split == "train" and not (src.strip() and tgt.strip()):
@@ -157,6 +159,13 @@ def _write_text(corpus: Corpus, split: str, directory: Path) -> dict[str, int]:
     if stats["pairs"] == stats["empty"]:
         raise ValueError(f"{split} of {_class(corpus)}: {stats['pairs']} pairs, none with text on both sides")
     return stats
+
+
+def _reading(corpus: Corpus, split: str) -> Iterator[tuple[str, str]]:
+    try:
+        yield from corpus.pairs(split)
+    except OSError as error:  # not of what is being written
+        raise ValueError(f"{split} of {_class(corpus)} cannot be read: {error}") from error
 
 
 def _read_text(directory: Path, split: str) -> Iterator[tuple[str, str]]:

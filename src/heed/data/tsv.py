@@ -37,8 +37,11 @@ class Tsv(Corpus):
     def __post_init__(self) -> None:
         if len(set(self.columns)) != 2 or len(self.columns) != 2 or min(self.columns) < 0:
             raise ValueError(f"data.columns is {list(self.columns)}; give two column numbers, from 0")
+        if self.src == self.tgt:
+            raise ValueError(f"data.src and data.tgt are both {self.src!r}; name two languages")
         require_between("data.val", self.val, 1)
         require_between("data.test", self.test, 1)
+        require_between("data.seed", self.seed, 0)
 
     def splits(self) -> tuple[str, ...]:
         """`train`, `val`, `test`."""
@@ -59,7 +62,10 @@ class Tsv(Corpus):
     def _path(self) -> Path:
         if self.file is None:
             raise ValueError("data.file is not set; give the tab-separated file")
-        return Path(self.file)
+        path = Path(self.file)
+        if path.exists() and not path.is_file():
+            raise ValueError(f"data.file={path} is no file, which can be read more than once")
+        return path
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         for number, line in enumerate(read_lines(self._path(), self.member), start=1):
@@ -83,6 +89,8 @@ class Tsv(Corpus):
             for first, text in zip(first_with, pair, strict=True):
                 a, b = _root(parents, line), _root(parents, first.setdefault(text, line))
                 parents[max(a, b)] = min(a, b)
+        if len(blank) == len(parents):
+            raise ValueError(f"{self.file}: of {len(parents)} lines none has text in both columns")
         roots = [_root(parents, line) for line in range(len(parents))]
         sizes = Counter(roots)
         order = [root for root in sizes if root not in blank]
@@ -98,10 +106,11 @@ class Tsv(Corpus):
         train, val, test = np.bincount(labels, minlength=3)
         train -= len(blank)
         if (val, test) != (self.val, self.test) or train == 0:
+            advice = "take these, fewer, or another data.seed" if train > 0 else "take fewer"
             linked = max((sizes[root] for root in order), default=0)
             raise ValueError(
-                f"{self.file}: data.val={self.val} and data.test={self.test} are too many: only {val} and {test} could "
-                f"be held out, leaving {train} for training. Of {len(roots)} lines {len(blank)} lack a side, and "
+                f"{self.file}: data.val={self.val} and data.test={self.test} cannot be drawn: it comes to {val} and "
+                f"{test}, leaving {train} for training; {advice}. Of {len(roots)} lines {len(blank)} lack a side, and "
                 f"lines that share a sentence stay together, up to {linked} of them"
             )
         return labels

@@ -103,6 +103,11 @@ class SentencePiece(TokenizerSettings):
     def __post_init__(self) -> None:
         require_one_of("tokenizer.model_type", self.model_type, ("unigram", "bpe"))
         require_between("tokenizer.max_lines", self.max_lines, 1)
+        require_between("tokenizer.vocab_size", self.vocab_size, len(SPECIALS) + 256 * self.byte_fallback + 1)
+        if not 0.98 <= self.character_coverage <= 1:
+            raise ValueError(
+                f"tokenizer.character_coverage is {self.character_coverage}: sentencepiece takes 0.98 to 1"
+            )
 
     def train(self, texts: Iterable[str], path: Path) -> Tokenizer:
         """Learns the pieces and writes the model file: the same lines give the same bytes.

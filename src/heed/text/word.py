@@ -4,6 +4,7 @@ torchtext and torch take a second to import, so they are imported where they are
 """
 
 import gzip
+import logging
 import ssl
 import tempfile
 import zlib
@@ -27,6 +28,8 @@ from heed.text.tokenizer import (
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 
 class WordTokenizer(Tokenizer):
@@ -156,8 +159,18 @@ def _read_vectors(path: Path, words: Sequence[str]) -> "tuple[dict[str, int], Te
         with tempfile.TemporaryDirectory() as directory:
             lines = Path(directory, "vectors.txt")
             with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file, open(lines, "wb") as kept:
-                kept.writelines(line for line in file if line.split(b" ", 1)[0] in wanted)
-            if not lines.stat().st_size:
+                found = [line for line in file if line.split(b" ", 1)[0] in wanted]
+                widths = [len(line.split()) for line in found]
+                width = Counter(widths).most_common(1)[0][0] if found else 0
+                kept.writelines(line for line, own in zip(found, widths, strict=True) if own == width)
+            if odd := len(found) - widths.count(width):  # a word with a space in it, or a line that is cut
+                log.warning(
+                    "tokenizer.vectors=%s: %d lines have other than %d numbers: left out",
+                    path,
+                    odd,
+                    width - 1,
+                )
+            if not found:
                 raise ValueError(
                     f"has none of the {len(words)} words of the vocabulary (see tokenizer.lower)"
                 )
