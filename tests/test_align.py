@@ -253,6 +253,8 @@ def test_align_writes_links_matrices_and_rates(tmp_path: Path, capsys: pytest.Ca
             ValueError, match=r"mine.gold, line 1: words \d and 3 are linked, but the source has 3"
         ):
             command("align", f"run={run}", *files, given)
+    command("align", f"run={run}", *files[:2])  # no gold links this time, so no rates
+    assert not (run / "align" / "mine.src" / "scores.json").exists()
     with pytest.raises(ValueError, match="source and target go together"):
         command("align", f"run={run}", files[0])
 

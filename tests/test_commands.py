@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,7 +29,7 @@ from heed.evaluation.alignment import load_alignments
 from heed.evaluation.forced import force_decode, perplexity_of
 from heed.interaction import arriving, one_line
 from heed.run import Run, default_path
-from heed.seals import read_json, write_json
+from heed.seals import BLANK, read_json, write_json, write_sealed
 from heed.search.settings import SearchSettings
 from heed.search.translator import Translation
 from heed.training.checkpoint import save_weights
@@ -144,10 +146,20 @@ def test_translating_without_standard_input_is_told(run: Path, monkeypatch: pyte
 def test_ensemble_of_a_run_with_itself_is_the_run(run: Path) -> None:
     command("evaluate", f"run=[{run},{run}]", "metrics.bootstrap=0")
     command("evaluate", f"run={run}", "metrics.bootstrap=0")
-    texts = [
-        (run / "eval" / name / "hypotheses.txt").read_text() for name in ("test-beam", "test-beam-ensemble2")
-    ]
-    assert texts[0] == texts[1]
+    (ensemble,) = run.glob("eval/test-beam-ensemble2-*/hypotheses.txt")
+    assert ensemble.read_text() == (run / "eval" / "test-beam" / "hypotheses.txt").read_text()
+
+
+def test_ensembles_of_one_first_run_stand_side_by_side_and_name_their_scores(run: Path) -> None:
+    for name, score in (("second", "bahdanau"), ("third", "dot")):
+        shutil.copytree(run, run.parent / name)
+        text = (run.parent / name / "config.yaml").read_text().replace("score: bahdanau", f"score: {score}")
+        write_sealed(run.parent / name / "config.yaml", re.sub("[0-9a-f]{64}", BLANK, text, count=1))
+        directory, scores = command("evaluate", f"run=[{run},{run.parent / name}]", "metrics.bootstrap=0")
+        assert scores["info"]["trained"]["score"] == ("bahdanau" if score == "bahdanau" else "bahdanau, dot")
+        assert len(scores["info"]["weights"]) == 2
+    names = {path.name for path in run.glob("eval/test-beam-ensemble2-*")}
+    assert directory.name in names and len(names) >= 2
 
 
 def test_an_evaluation_of_other_weights_stands_beside_that_of_the_best(run: Path) -> None:
@@ -168,6 +180,91 @@ def test_a_finished_run_is_evaluated_again_where_the_search_differs_and_only_the
     assert scores.stat().st_mtime_ns == before
     command("train", *arguments, "search.width=2")
     assert json.loads(scores.read_text())["info"]["search"]["width"] == 2
+
+
+def test_overrides_go_first_and_options_keep_their_values() -> None:
+    given = ["--config-dir", "a=b", "seed=1", "--multirun", "score=dot"]
+    assert cli.overrides_first(given) == ["seed=1", "score=dot", "--config-dir", "a=b", "--multirun"]
+
+
+def test_a_reader_that_has_gone_is_told_in_a_line(run: Path) -> None:
+    command = f"{sys.executable} scripts/compare.py runs={run} out={run.parent / 'unread'} | true"
+    done = subprocess.run(
+        ["bash", "-c", command + "; echo ${PIPESTATUS[0]}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "2\n" and done.stderr == "error: whoever read the output has gone\n"
+
+
+@pytest.mark.parametrize("damage", ["files", "info", "none"])
+def test_an_evaluation_of_another_shape_is_made_again(run: Path, damage: str, caplog) -> None:
+    compared = (f"runs={run}", "search.width=3", f"out={run.parent / 'shapes'}")
+    command("compare", *compared)
+    (file,) = run.glob("eval/test-beam-search.width_3/scores.json")
+    scores = read_json(file)
+    scores |= {"files": ["x"]} if damage == "files" else {"info": ["x"]}
+    if damage == "none":
+        del scores["info"]
+    write_json(file, scores)
+    command("compare", *compared)
+    assert "the evaluation is made again" in caplog.text and read_json(file)["info"]["search"]["width"] == 3
+
+
+def test_an_evaluation_that_a_kill_left_under_its_other_name_is_found(run: Path) -> None:
+    compared = (f"runs={run}", "search.width=4", f"out={run.parent / 'killed'}")
+    command("compare", *compared)
+    (directory,) = run.glob("eval/test-beam-search.width_4")
+    before = (directory / "scores.json").stat().st_mtime_ns
+    directory.rename(directory.with_name(f".{directory.name}.old"))
+    command("compare", *compared)
+    assert (directory / "scores.json").stat().st_mtime_ns == before
+
+
+def test_a_comparison_measures_as_the_runs_were_trained_to(run: Path, monkeypatch) -> None:
+    other = run.parent / "protocol"
+    command(
+        "train",
+        *overrides(run.parent),
+        f"run={other}",
+        "training.max_epochs=1",
+        "metrics.lowercase=true",
+        "metrics.tokenize=none",
+    )
+    shutil.rmtree(other / "eval")
+    seen = []
+    monkeypatch.setattr(
+        "heed.evaluation.significance.differences", lambda *_, **given: seen.append(given) or []
+    )
+    summary = command(
+        "compare", f"runs={other}", f"out={run.parent / 'measured'}", "samples=100", "trials=101"
+    )
+    assert {key: seen[0][key] for key in ("tokenize", "lowercase", "samples", "trials")} == {
+        **{"tokenize": "none", "lowercase": True, "samples": 100, "trials": 101}
+    }
+    assert "|bs:20|" in summary["signatures"]["bleu"] and "|tok:none|" in summary["signatures"]["bleu"]
+
+
+def test_runs_without_a_common_directory_need_a_name_for_the_report(run: Path, monkeypatch) -> None:
+    monkeypatch.setattr("heed.commands.compare.name_systems", lambda _: ({}, os.path.relpath("/")))
+    with pytest.raises(
+        ValueError, match="no directory in common but /: name one for the report, as in out=compare"
+    ):
+        command("compare", f"runs={run}")
+
+
+def test_seeds_that_were_trained_by_other_code_are_not_one_system(run: Path) -> None:
+    for number in (1, 2):
+        seed = run.parent / "coded" / f"seed{number}"
+        shutil.copytree(run, seed)
+        text = (seed / "config.yaml").read_text().replace("seed: 1\n", f"seed: {number}\n")
+        write_sealed(seed / "config.yaml", re.sub("[0-9a-f]{64}", BLANK, text, count=1))
+        Run(seed).record(code={"score": f"{number}" * 64})
+    with pytest.raises(ValueError, match=r"differ in more than the seed, in code\.score: compare them apart"):
+        command("compare", f"runs={run.parent}/coded/*")
+    assert Run(run).facts()["arithmetic"]["device"] == "cpu"
 
 
 def test_a_search_without_a_limit_finds_its_evaluation_again(run: Path) -> None:
@@ -205,7 +302,7 @@ def test_a_comparison_tells_of_other_training_text(run: Path) -> None:
     assert list(about["fairness"]["configurations"]) == ["corpus"]
     for path, number in ((run, 1), (other, 2)):
         shutil.copytree(path, run.parent / "pooled" / f"seed{number}")
-    with pytest.raises(ValueError, match="differ in more than the seed: compare them apart"):
+    with pytest.raises(ValueError, match="differ in more than the seed, in corpus: compare them apart"):
         command("compare", f"runs={run.parent}/pooled/*")
 
 
@@ -302,6 +399,17 @@ def test_translate_ends_quietly_when_its_reader_does(run: Path) -> None:
     assert "Traceback" not in done.stderr and "Error" not in done.stderr
 
 
+def test_translate_says_that_there_is_no_room_for_what_it_writes(run: Path) -> None:
+    with open("/dev/full", "w") as full:
+        pipes: dict[str, Any] = {"stdout": full, "stderr": subprocess.PIPE}
+        command = [sys.executable, "scripts/translate.py", f"run={run}"]
+        done = subprocess.run(command, cwd=ROOT, input="ene\n" * 3, text=True, timeout=60, **pipes)
+    assert done.returncode == 2
+    assert (
+        done.stderr.startswith("error: standard output cannot be written (") and done.stderr.count("\n") == 1
+    )
+
+
 def test_translate_ends_at_once_while_it_waits_for_a_line(run: Path) -> None:
     """Its reader is gone, or Ctrl-C: the thread that waits for the next line is not to hold it up, or kill it."""
     command = [sys.executable, "scripts/translate.py", f"run={run}"]
@@ -320,6 +428,12 @@ def test_translate_ends_at_once_while_it_waits_for_a_line(run: Path) -> None:
             assert process.wait(20) == status, ends
             assert process.stderr.read() == (b"interrupted\n" if status else b"")
             process.stdin.close()
+
+
+def test_scores_end_quietly_when_their_reader_does() -> None:
+    command = f"{sys.executable} scripts/scores.py | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "0\n" and done.stderr == ""
 
 
 def without_torch(*command: str) -> subprocess.CompletedProcess[str]:
@@ -402,6 +516,10 @@ def test_prepare_takes_what_train_takes(tmp_path: Path) -> None:
         (["metrics.tokenize=ko-mecab"], "metrics.tokenize=ko-mecab: Korean tokenization requires extra"),
         (["+subwords.vocabsize=4000"], "vocabsize"),
         (["+names.data=mine"], "names: heed fills it"),
+        (
+            ["data.train=test"],
+            "data.train=test, data.val=val, data.test=['test']: one file would be of two splits",
+        ),
     ],
 )
 def test_bad_configuration_is_told_before_any_work(
@@ -422,6 +540,14 @@ def test_bad_configuration_is_told_before_any_work(
         (
             ["experiment=multi30k_quik"],
             "error: experiment=multi30k_quik: there is no such recipe; there are ",
+        ),
+        (
+            ["score=[dot,general]"],
+            "error: score=[dot,general]: one file of configs/score/ at a time; to compare",
+        ),
+        (
+            ["subwords.model_type=zzz"],
+            "zzz: tokenizer=heed.text.Word has no subwords, so it would do nothing",
         ),
     ],
 )

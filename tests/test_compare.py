@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from tiny import ROOT, command, config, overrides, script, write_corpus
 from heed import sweep as sweeping
 from heed.commands.compare import common_sentences, short
 from heed.commands.train import train
+from heed.evaluation import comparison_report
 from heed.evaluation.comparison import (
     Evaluated,
     identical,
@@ -30,9 +32,11 @@ from heed.evaluation.comparison import (
     systems_of,
     warn,
 )
-from heed.evaluation.comparison_report import _sentences, tables
+from heed.evaluation.comparison_report import _sentences, charts, tables
+from heed.evaluation.page import Chart
 from heed.evaluation.sentences import Shown, save_sentences
 from heed.evaluation.significance import Difference, Scored, differences, holm
+from heed.files import locked
 from heed.run import Run, default_path
 from heed.sweep import jobs
 
@@ -124,7 +128,9 @@ def test_a_system_is_runs_that_differ_in_their_seed_alone():
     assert {name: [run.seed for run in found] for name, found in runs.items()} == {"a": [1], "b": [1, 2]}
     with pytest.raises(ValueError, match="second run of a with seed 1"):
         systems_of([evaluated("a", 1), evaluated("a", 1)])
-    with pytest.raises(ValueError, match=r"a/seed2 and a/seed1 differ in more than the seed"):
+    with pytest.raises(
+        ValueError, match=r"a/seed2 and a/seed1 differ in more than the seed, in model.dropout: "
+    ):
         systems_of([evaluated("a", 1), evaluated("a", 2, dropout=0.3)])
 
 
@@ -161,6 +167,22 @@ def test_the_reader_is_warned():
         "the systems differ beyond their scores, in model.dropout: the table below says how",
         "too few seeds for a claim about a score: less than 3 of b",
         "b has no run of seed 2; pairs are of common seeds",
+    ]
+    cpu, gpu = {"device": "cpu", "precision": "bf16"}, {"device": "H200", "precision": "bf16"}
+    runs = [
+        evaluated("a", 1, arithmetic=cpu),
+        evaluated("b", 1),
+        evaluated("b", 2, arithmetic=gpu),
+        evaluated("c", 3),
+    ]
+    assert warn(systems_of(runs)) == [
+        "not all were trained on one kind of device in one precision: H200, bf16; cpu, bf16",
+        "too few seeds for a claim about a score: less than 3 of a, b, c",
+        "a and c have no seed in common, so no test is made of their difference",
+        "b and c have no seed in common, so no test is made of their difference",
+        "a has no run of seed 2, 3; pairs are of common seeds",
+        "b has no run of seed 3; pairs are of common seeds",
+        "c has no run of seed 1, 2; pairs are of common seeds",
     ]
 
 
@@ -204,7 +226,7 @@ def test_many_runs_by_one_command(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert "error: " in done.stderr and "# run 3: seed=1 score=bahdanau" in done.stdout
     (out,) = tmp_path.glob("runs/files/*/compare")
-    assert sorted(path.name for path in out.iterdir()) == [
+    assert sorted(path.name for path in out.iterdir() if path.name != ".lock") == [
         "compare.html",
         "compare.json",
         "compare.md",
@@ -302,7 +324,8 @@ def test_beside_the_words_of_another_tokenizer_weights_are_not_shown(tmp_path: P
     words, found = _sentences(systems)
     assert words == [["as it", "is"], ["not bad", "</s>"]]
     weights = {name: [one.weights.tolist() for one in own] for name, own in found.items()}
-    assert weights == {"words": [[[0, 1]]] * 2, "same": [[[0, 1]]] * 2, "letters": [[[0, 1]], []]}
+    both = [[[0, 1]]] * 2
+    assert weights == {"words, seed 1": both, "same, seed 1": both, "letters, seed 1": [[[0, 1]], []]}
 
 
 @pytest.mark.slow
@@ -359,6 +382,56 @@ def test_different_test_sentences_are_refused(tmp_path: Path) -> None:
     )
 
 
+def test_paired_tests_that_find_no_memory_say_what_to_lower(monkeypatch) -> None:
+    def hungry(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 3.3 GiB")
+
+    monkeypatch.setattr("heed.evaluation.significance.PairedTest", hungry)
+    with pytest.raises(
+        ValueError, match=r"no memory \(Unable.*200 draws of 53 sentences; give fewer, by samples"
+    ):
+        paired(noisy(0.2, 1), noisy(0.3, 2))
+
+
+def test_ctrl_c_in_the_report_of_many_runs_is_no_traceback(monkeypatch, capsys) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["scripts/train.py"])
+    monkeypatch.setattr(sweeping, "HydraConfig", SimpleNamespace(instance=interrupted))
+    with pytest.raises(SystemExit, match="130"):
+        sweeping.CompareRuns().on_multirun_end(None)  # type: ignore[arg-type]
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_comparison_waits_for_the_one_that_is_being_written(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(comparison_report, "_sentences", lambda systems: ([], {}))
+    monkeypatch.setattr(comparison_report, "tables", lambda summary: [])
+    monkeypatch.setattr(
+        comparison_report, "charts", lambda summary: [Chart("c", "x", "y", {"a": [(1.0, 2.0)]})] * 2
+    )
+    summary = {"title": "t", "notes": []}
+    with ThreadPoolExecutor() as pool:
+        with locked(tmp_path / ".lock"):
+            writing = pool.submit(comparison_report.write_comparison, tmp_path, summary, {}, [])
+            with pytest.raises(TimeoutError):
+                writing.result(1)
+        writing.result()
+    assert json.loads((tmp_path / "compare.json").read_text()) == summary
+
+
+def test_the_legend_is_within_the_picture() -> None:
+    for length in (5, 26, 30, 50, 100):
+        lines = {letter * length: [(1.0, 2.0)] for letter in "abcde"}
+        figure = comparison_report._figure(
+            [Chart("c", "x", "y", lines), Chart("d", "x", "y", {name: [] for name in lines})]
+        )
+        figure.canvas.draw()
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+        assert len(legend.texts) == 5 and box.x0 >= 0 and box.x1 <= figure.bbox.x1
+
+
 def paired(a: list[str], b: list[str], **protocol: object) -> Difference:
     systems = {"a": {1: Scored(a, 0.0)}, "b": {1: Scored(b, 0.0)}}
     (found,) = differences(systems, REFERENCES, samples=200, trials=200, **protocol)
@@ -389,15 +462,27 @@ def test_tables_say_what_the_numbers_are() -> None:
             **{key: {"score": score + n, "signature": key} for n, key in enumerate(("bleu", "chrf", "ter"))},
             **{"alignment_entropy": 0.5, "perplexity": None, "sentences_per_second": 3.0},
             "agreement_by_offset": {"+0": {"aer": 0.25}},
-            "bleu_by_length": [{"length": "0-5", "sentences": 7, "bleu": score}],
+            "bleu_by_length": [
+                {"length": "0-5", "sentences": 7, "bleu": score},
+                {"length": "6-10", "sentences": 30, "bleu": score + 1},
+            ],
         }
         run.logged = [{"step": 3, "val/bleu": score}]
         runs.append(run)
-    summary = summarise("t", systems_of(runs), [Difference(("a", "b"), [1, 2], -11.0, 0.01, 0.2)], [])
+    summary = summarise("t", systems_of(runs), [Difference(("a", "b"), [1, 2], -11.0, 0.01, 1e-6)], [])
     quality, pairs, lengths, fairness, *_ = tables(summary)
     assert quality.rows[0] == [
         *("a", "1, 2", "31.00 ± 1.41", "32.00 ± 1.41", "33.00 ± 1.41", "–", "0.500 ± 0.000", "25.0 ± 0.0")
     ]
-    assert pairs.rows == [["b against a", "-11.00", "0.0100", "0.2000", "no"]]
-    assert lengths.rows[0] == ["a", "31.00"] and summary["systems"]["a"]["validation_bleu"] == {3: 31.0}
+    assert pairs.rows == [["b against a", "-11.00", "0.0100", "<0.0001", "yes"]]
+    assert lengths.head == ["words (sentences)", "0-5 (7)", "6-10 (30)"]
+    assert lengths.rows[0] == ["a", "31.00", "32.00"] and summary["systems"]["a"]["validation_bleu"] == {
+        3: 31.0
+    }
+    learning, by_length = charts(summary)
+    assert learning.lines["a"] == [(3, 31)] and by_length.lines["a"] == [
+        (6, 32)
+    ]  # seven sentences say nothing
+    titles = [one.title for one in tables(summarise("t", systems_of(runs[:2]), [], []))]
+    assert "Quality" in titles and "Differences in BLEU" not in titles  # of which there are none
     assert "first epoch were NOT THE SAME" in fairness.note

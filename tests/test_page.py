@@ -113,6 +113,14 @@ class Elements(HTMLParser):
         (["Der", "Hund", "unfug</s>", END], ["Der", "Hund", "unfug</s>", END], [0, 1, 2, 3]),  # words
         (["▁私", "は", "学生", END], ["私", "は", "学生", END], [0, 1, 2, 3]),  # no spaces
         (["▁", "私", "は", END], ["私", "は", END], [0, 0, 1, 2]),
+        # characters that are no pieces, by their bytes: É, and two of Chinese beside one that is a piece
+        (["▁", "<0xC3>", "<0x89>", "ric", "▁", "<0x7B>", "<0x7D>"], ["Éric", "{}"], [0, 0, 0, 0, 1, 1, 1]),
+        (
+            ["▁", "<0xE4>", "<0xBD>", "<0xA0>", "<0xE5>", "<0xA5>", "<0xBD>", "私"],
+            ["你", "好", "私"],
+            [0] * 4 + [1] * 3 + [2],
+        ),
+        (["<0xFF>", "<0x41>", "</s>"], ["�", "A", END], [0, 1, 2]),
         (["▁Ja", END], ["Ja", END], [0, 1]),
         (["▁", END], ["▁", END], [0, 1]),
         ([END], [END], [0]),
@@ -265,6 +273,20 @@ def test_what_does_not_fit_is_left_out_and_said(tmp_path, room):
         assert budget - 2 * max(len(json.dumps(one)) for one in found) < path.stat().st_size <= budget
     else:
         assert shown == 0
+
+
+def test_of_very_long_sentences_there_are_the_words_alone(tmp_path):
+    """Their heat maps would take a browser many seconds, and the room of all other sentences."""
+    path, words = tmp_path / "page.html", ["w"] * 201
+    shown = [Shown(words[:n], np.full((n, 200), 0.005, np.float32), 50.0) for n in (200, 201)]
+    assert (
+        write_page(
+            path, title="long", source_words=[words[:200]] * 2, references=["w"] * 2, systems={"a": shown}
+        )
+        == 2
+    )
+    found = [one[2][0] for one in json.loads(Elements(path.read_text()).data)["sentences"]]
+    assert [(len(words), len(weights)) for words, weights, _ in found] == [(200, 40_000), (201, 0)]
 
 
 def test_the_data_is_what_was_given(tmp_path):
@@ -538,6 +560,39 @@ def test_the_keyboard_does_all_that_the_pointer_does(browser, double):
     assert set(browser.lights(0)) == {0}
     browser.press(Keys.HOME)
     assert browser.lights(0) == quantised(weights[0])
+
+
+@pytest.mark.parametrize("key", ["\ue007", " "])  # Enter
+def test_a_found_sentence_is_chosen_by_enter_and_space(browser, double, key):
+    browser.open(double["path"])
+    browser.js("document.querySelector(`[data-sentence='6']`).focus()")
+    before = browser.js("scrollY")
+    browser.press(key)
+    assert browser.one("h3").text == "Sentence 7"
+    assert browser.js("scrollY") == before and browser.js("document.activeElement.dataset.sentence") == "6"
+
+
+def test_a_browser_that_refuses_another_address_still_shows_the_sentence(browser, double):
+    browser.open(double["path"])
+    browser.js("history.replaceState = () => { throw new DOMException('too many calls', 'SecurityError'); }")
+    browser.js("document.querySelector(`[data-sentence='0']`).focus()")
+    browser.press("\ue015", "\ue015")  # arrow down
+    assert browser.one("h3").text == "Sentence 3"
+    assert browser.js("document.activeElement.getAttribute('aria-selected')") == "true"
+
+
+def test_printed_it_has_its_colours_and_no_list(browser, double):
+    browser.open(double["path"])
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        for selector in (".heat td", ".word"):
+            assert (
+                browser.js(f"getComputedStyle(document.querySelector('{selector}')).printColorAdjust")
+                == "exact"
+            )
+        assert browser.js("getComputedStyle(document.querySelector('.choose')).display") == "none"
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
 def test_search_counts_and_finds_in_all_texts(browser, double):

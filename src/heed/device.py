@@ -31,8 +31,17 @@ def autocast(precision: str, device: torch.device) -> Callable[[], AbstractConte
 
     `auto` is bf16 on a GPU and on a CPU with bfloat16 instructions (where it is several times faster), else fp32.
     """
-    bf16 = precision == "bf16" or (precision == "auto" and has_bf16(device))
-    return partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=bf16)
+    return partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=_is_bf16(precision, device))
+
+
+def arithmetic(precision: str, device: torch.device) -> dict[str, str]:
+    """What `autocast` makes of it, for records: the device's name, and `bf16` or `fp32`."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    return {"device": name, "precision": "bf16" if _is_bf16(precision, device) else "fp32"}
+
+
+def _is_bf16(precision: str, device: torch.device) -> bool:
+    return precision == "bf16" or (precision == "auto" and has_bf16(device))
 
 
 def has_bf16(device: torch.device) -> bool:

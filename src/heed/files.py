@@ -61,9 +61,8 @@ def replacing(directory: Path) -> Iterator[Path]:
 
     What a kill leaves is cleared or completed by the next call. For one process at a time: see `locked`.
     """
+    restore(directory)
     new, old = (directory.with_name(f".{directory.name}.{state}") for state in ("new", "old"))
-    if old.exists() and not directory.exists():  # killed between the two renames
-        old.rename(directory)
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
     new.mkdir(parents=True)
@@ -82,6 +81,13 @@ def replacing(directory: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def restore(directory: Path) -> None:
+    """Gives a directory its name back, where `replacing` was killed between its two renames. See `locked`."""
+    old = directory.with_name(f".{directory.name}.old")
+    if old.exists() and not directory.exists():
+        old.rename(directory)
 
 
 def flush(path: Path) -> None:

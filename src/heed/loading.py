@@ -1,5 +1,8 @@
 """Runs to models, one or several that translate together, and to the sentences that were held out from them."""
 
+import hashlib
+import json
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -85,10 +88,16 @@ def read_pairs(corpus: Corpus, split: str) -> list[tuple[str, str]]:
 
 
 def which_weights(config: EvaluateConfig | AlignConfig) -> str:
-    """The end of a directory's name: of which weights, where not the best, and of how many runs, where not one."""
-    num = len(as_list(config.run))
+    """The end of a directory's name: of which weights, where not the best, and of how many runs, where not one.
+
+    Which these are, a digest says, so that ensembles of one first run do not overwrite each other.
+    """
+    first, *others = as_list(config.run)
     weights = "" if config.checkpoint == "best" else f"-{config.checkpoint}"
-    return weights + (f"-ensemble{num}" if num > 1 else "")
+    if not others:
+        return weights
+    digest = hashlib.sha256(json.dumps([os.path.relpath(run, first) for run in others]).encode()).hexdigest()
+    return f"{weights}-ensemble{1 + len(others)}-{digest[:6]}"
 
 
 def tokenizer_files(path: str) -> dict[str, bytes]:

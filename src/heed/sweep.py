@@ -101,6 +101,9 @@ class CompareRuns(Callback):
             comparison.search, comparison.split = asdict(first.search), first.test_split
             comparison.device = first.device
             summary = compare_runs(list(asked), comparison, first.names["search"], notes)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(INTERRUPTED)
         except Exception as error:  # of which Hydra would make a warning, and go on as if all were well
             if os.environ.get("HYDRA_FULL_ERROR"):
                 traceback.print_exc()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from heed.config import AlignConfig
 from heed.data.reading import read_aligned
-from heed.files import write, write_text
+from heed.files import locked, write, write_text
 from heed.loading import as_list, held_out, load, which_weights
 from heed.seals import write_json
 
@@ -42,16 +42,17 @@ def align(config: AlignConfig) -> dict[int, dict[str, float]]:
     aligned = align_words(tokenizers, sources, targets, [pair.alignment for pair in forced], OFFSETS)
     found = {offset: one._asdict() for offset, one in measure(aligned, gold).items()} if gold else {}
     directory = Path(as_list(config.run)[0]) / "align" / f"{name}{which_weights(config)}"
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "scores.json").unlink(missing_ok=True)  # of an earlier call, which may have had gold links
     links = "".join(format_links(pair.links[0]) + "\n" for pair in aligned)
-    write_text(directory / "links.txt", links)
-    write(
-        directory / "alignments.npz", lambda path: save_alignments(path, [pair.weights for pair in aligned])
-    )
-    if gold:
-        write_json(directory / "scores.json", {"pairs": len(pairs), "by_offset": found})
-        for offset, one in found.items():
-            print(f"offset {offset:+d}  " + "  ".join(f"{name} {value:.2%}" for name, value in one.items()))
+    weights = [pair.weights for pair in aligned]
+    with locked(directory / ".lock", wait=True):
+        (directory / "scores.json").unlink(
+            missing_ok=True
+        )  # of an earlier call, which may have had gold links
+        write_text(directory / "links.txt", links)
+        write(directory / "alignments.npz", lambda path: save_alignments(path, weights))
+        if gold:
+            write_json(directory / "scores.json", {"pairs": len(pairs), "by_offset": found})
+    for offset, one in found.items():
+        print(f"offset {offset:+d}  " + "  ".join(f"{name} {value:.2%}" for name, value in one.items()))
     print(f"links: {directory / 'links.txt'}")
     return found

@@ -14,6 +14,7 @@ from typing import Any
 from heed.commands.evaluate import find_or_make, name_search
 from heed.component import build_corpus
 from heed.config import CompareConfig, EvaluateConfig, MetricSettings, TrainConfig, search_over
+from heed.files import writing
 from heed.loading import read_pairs
 from heed.run import Run
 from heed.search.settings import SearchSettings
@@ -64,6 +65,13 @@ def compare_runs(
     search = common_search(configs, config.search)
     splits, pairs = common_sentences(configs, config.split)
     names, shared = name_systems(configs)
+    if not config.out and Path(shared).resolve() == Path("/"):
+        raise ValueError(
+            "the runs have no directory in common but /: name one for the report, as in out=compare"
+        )
+    out = Path(config.out or os.path.join(shared, "compare"))
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     runs = []
     for path in finished:
         metrics = MetricSettings(None, None, trained.metrics.bootstrap)
@@ -90,7 +98,6 @@ def compare_runs(
         f"{name_search(search_name, trained)} search"
     )
     summary = summarise(title, by_name, found, [*notes, *warn(by_name)])
-    out = Path(config.out or os.path.join(shared, "compare"))
     write_comparison(out, summary, by_name, references)
     print(html.unescape((out / "compare.md").read_text(encoding="utf-8")))
     print(f"report: {out / 'compare.md'}\npage:   {out / 'compare.html'}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from heed.config import EvaluateConfig, TrainConfig
-from heed.files import file_name
+from heed.files import file_name, locked, restore
 from heed.loading import as_list, held_out, make_translator, which_weights
 from heed.run import Run, differing
 from heed.seals import check_digests, read_json, sha256
@@ -26,6 +26,9 @@ def evaluate(config: EvaluateConfig, search_name: str) -> tuple[Path, dict[str, 
     What the search leaves open is as in training, for `search_name` its name too where that begins with `trained`.
     """
     translator, trained = make_translator(config)
+    import torch
+
+    from heed.device import arithmetic
     from heed.evaluation.aligner import OFFSETS, align_words, measure
     from heed.evaluation.forced import force_decode, perplexity_of
     from heed.evaluation.links import all_sure
@@ -69,6 +72,7 @@ def evaluate(config: EvaluateConfig, search_name: str) -> tuple[Path, dict[str, 
         info={
             "title": f"{split} by {', '.join(as_list(config.run))}",
             "command": shlex.join(sys.argv),
+            "arithmetic": arithmetic(trained.training.precision, torch.device(translator.device)),
             **about(config, trained, pairs),
         },
     )
@@ -103,6 +107,9 @@ def find_or_make(
     The configuration leaves nothing of the search open, and its split is one of the corpus.
     """
     directory = directory_of(config, str(config.split), search_name, trained)
+    if directory.parent.exists():
+        with locked(directory.parent / ".lock", wait=True):
+            restore(directory)
     scores = earlier(directory, about(config, trained, pairs))
     return (directory, scores) if scores else evaluate(config, search_name)
 
@@ -114,12 +121,12 @@ def earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None:
     try:
         scores = read_json(directory / "scores.json")
         check_digests(directory, scores["files"], ["hypotheses.txt", "sentences.jsonl"])
-    except (ValueError, KeyError, TypeError) as error:
-        log.warning("%s; the evaluation is made again", error)
+        # A run is known by its weights, not by how its path was written; JSON has no infinity.
+        plain = json.loads(json.dumps(info), parse_constant=str)
+        same = all(scores["info"].get(key) == value for key, value in plain.items() if key != "runs")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s: %s; the evaluation is made again", directory, error)
         return None
-    # A run is known by its weights, not by how its path was written; JSON has no infinity.
-    plain = json.loads(json.dumps(info), parse_constant=str)
-    same = all(scores["info"].get(key) == value for key, value in plain.items() if key != "runs")
     return scores if same else None
 
 
@@ -127,6 +134,10 @@ def about(config: EvaluateConfig, trained: TrainConfig, pairs: list[tuple[str, s
     """All that an evaluation of these pairs depends on, as plain values for its report."""
     from heed.training.checkpoint import weight_files
 
+    members = [trained.names, *(Run(path).config().names for path in as_list(config.run)[1:])]
+    groups = [
+        name for name in sorted(trained.names) if name != "search" and all(name in names for names in members)
+    ]
     files = [
         file
         for path in as_list(config.run)
@@ -137,7 +148,7 @@ def about(config: EvaluateConfig, trained: TrainConfig, pairs: list[tuple[str, s
         "weights": [sha256(file)[:12] for file in files if file.exists()],
         "sentences": hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:12],
         "checkpoint": config.checkpoint,
-        "trained": {name: trained.names[name] for name in sorted(trained.names) if name != "search"},
+        "trained": {name: ", ".join(dict.fromkeys(names[name] for names in members)) for name in groups},
         "precision": trained.training.precision,
         "search": config.search,
         "metrics": asdict(config.metrics.over(trained.metrics)),

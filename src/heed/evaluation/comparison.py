@@ -4,13 +4,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
 from heed.evaluation.metrics import METRICS
 from heed.evaluation.significance import Difference
-from heed.run import Run, flat, relevant
+from heed.run import Run, differing, flat, relevant
 from heed.seals import read_json
 
 ENOUGH_SEEDS = 3
@@ -23,7 +24,7 @@ class Evaluated:
     path: Path
     system: str  # the same for runs that differ in their seed alone
     seed: int
-    config: dict[str, Any]  # what decides its weights, but for the seed; "corpus" a digest of that
+    config: dict[str, Any]  # what decides its weights, but for the seed; of the corpus and own code, digests
     facts: dict[str, Any]  # its training.json, empty for runs that are older than that
     logged: list[dict[str, float]]  # its metrics.jsonl
     scores: dict[str, Any]  # scores.json of the evaluation
@@ -35,9 +36,10 @@ class Evaluated:
         """Reads what the run and the directory of its evaluation hold."""
         trained = run.config()
         text = json.dumps(read_json(run.corpus_file).get("corpus"), sort_keys=True)
-        config = relevant(trained) | {"corpus": hashlib.sha256(text.encode()).hexdigest()[:12]}
-        del config["seed"]
         facts = run.facts()
+        code = {group: digest[:12] for group, digest in facts.get("code", {}).items()}
+        config = relevant(trained) | {"corpus": hashlib.sha256(text.encode()).hexdigest()[:12], "code": code}
+        del config["seed"]
         return cls(
             run.path,
             system,
@@ -69,8 +71,9 @@ def systems_of(runs: Sequence[Evaluated]) -> dict[str, list[Evaluated]]:
                 f"{run.path} is a second run of {run.system} with seed {run.seed}: name one of them"
             )
         if others and others[0].config != run.config:
+            keys = ", ".join(key for key, *_ in differing(others[0].config, run.config))
             raise ValueError(
-                f"{run.path} and {others[0].path} differ in more than the seed: compare them apart"
+                f"{run.path} and {others[0].path} differ in more than the seed, in {keys}: compare them apart"
             )
         others.append(run)
     return found
@@ -91,16 +94,27 @@ def refuse_different_measures(runs: Sequence[Evaluated]) -> None:
 def warn(systems: Mapping[str, Sequence[Evaluated]]) -> list[str]:
     """What a reader must know: where configurations differ beyond score and seed, and where seeds are too few."""
     warnings = []
-    others = [key for key in configurations(systems) if not key.startswith("score.")]
+    others = [key for key in configurations(systems) if not key.startswith(("score.", "code.score"))]
     if others:
         warnings.append(
             f"the systems differ beyond their scores, in {', '.join(others)}: the table below says how"
+        )
+    known = (run.facts.get("arithmetic") for runs in systems.values() for run in runs)
+    arithmetics = {", ".join(one.values()) for one in known if one}
+    if len(arithmetics) > 1:
+        warnings.append(
+            f"not all were trained on one kind of device in one precision: {'; '.join(sorted(arithmetics))}"
         )
     few = [name for name, runs in systems.items() if len(runs) < ENOUGH_SEEDS]
     if few:
         warnings.append(
             f"too few seeds for a claim about a score: less than {ENOUGH_SEEDS} of {', '.join(few)}"
         )
+    for one, other in combinations(systems, 2):
+        if not {run.seed for run in systems[one]} & {run.seed for run in systems[other]}:
+            warnings.append(
+                f"{one} and {other} have no seed in common, so no test is made of their difference"
+            )
     seeds = {seed for runs in systems.values() for seed in (run.seed for run in runs)}
     for name, runs in systems.items():
         if missing := seeds - {run.seed for run in runs}:

@@ -13,9 +13,11 @@ from heed.evaluation.markdown import escape, table
 from heed.evaluation.metrics import METRICS
 from heed.evaluation.page import Chart, Table, write_page
 from heed.evaluation.sentences import Shown, load_sentences
-from heed.files import write_text
+from heed.files import locked, write_text
 
 LEVEL = 0.05
+ENOUGH_SENTENCES = 30  # of a length, for a point of a curve
+WIDEST_ROW = 120  # characters of a legend that fit beside each other
 MIB = 2**20
 
 
@@ -25,42 +27,44 @@ def write_comparison(
     systems: Mapping[str, Sequence[Evaluated]],
     references: Sequence[str],
 ) -> None:
-    """Writes `compare.json`, `compare.md` with `curves.png`, and `compare.html`, the sentences of each first seed."""
-    directory.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(summary, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    write_text(directory / "compare.json", content)
-    save_png(_figure(charts(summary)), directory / "curves.png")
-    write_text(directory / "compare.md", _markdown(summary))
+    """Writes `compare.html`, the sentences of each first seed, `compare.md` with `curves.png`, and `compare.json`."""
     source_words, shown = _sentences(systems)
-    write_page(
-        directory / "compare.html",
-        title=summary["title"],
-        source_words=source_words,
-        references=references,
-        systems=shown,
-        notes=summary["notes"],
-        tables=tables(summary),
-        charts=charts(summary),
-    )
+    with locked(directory / ".lock", wait=True):
+        write_page(
+            directory / "compare.html",
+            title=summary["title"],
+            source_words=source_words,
+            references=references,
+            systems=shown,
+            notes=summary["notes"],
+            tables=tables(summary),
+            charts=charts(summary),
+        )
+        save_png(_figure(charts(summary)), directory / "curves.png")
+        write_text(directory / "compare.md", _markdown(summary))
+        content = json.dumps(summary, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        write_text(directory / "compare.json", content)
 
 
 def _sentences(
     systems: Mapping[str, Sequence[Evaluated]],
 ) -> tuple[list[list[str]], dict[str, list[Shown]]]:
-    """Source words, and each system's translations with its first seed."""
+    """Source words, and the translations by the first seed of each system, by the names of both."""
     loaded = {name: load_sentences(runs[0].sentences) for name, runs in systems.items()}
     source_words = next(iter(loaded.values()))[0]
     for own_words, _, shown in loaded.values():
         for own, words, one in zip(own_words, source_words, shown, strict=True):
             if own != words:  # by another tokenizer: its weights have no place under these words
                 one.weights = np.zeros((0, 0), np.float32)
-    return source_words, {name: shown for name, (_, _, shown) in loaded.items()}
+    return source_words, {
+        f"{name}, seed {systems[name][0].seed}": shown for name, (_, _, shown) in loaded.items()
+    }
 
 
 def tables(summary: dict[str, Any]) -> list[Table]:
-    """The report's tables, in order."""
+    """The report's tables, in order, without those that have nothing to say."""
     systems = summary["systems"]
-    return [
+    all_tables = [
         _quality(systems),
         _differences(summary["differences"]),
         _by_length(systems),
@@ -70,6 +74,7 @@ def tables(summary: dict[str, Any]) -> list[Table]:
             "Signatures", ["metric", "signature"], [[METRICS[k], s] for k, s in summary["signatures"].items()]
         ),
     ]
+    return [one for one in all_tables if one.rows]
 
 
 def _quality(systems: dict[str, Any]) -> Table:
@@ -101,8 +106,8 @@ def _differences(pairs: list[dict[str, Any]]) -> Table:
         [
             f"{one['systems'][1]} against {one['systems'][0]}",
             f"{one['bleu']:+.2f}",
-            f"{one['bootstrap']:.4f}",
-            f"{one['randomisation']:.4f}",
+            _p_value(one["bootstrap"]),
+            _p_value(one["randomisation"]),
             "yes" if max(one["bootstrap"], one["randomisation"]) < LEVEL else "no",
         ]
         for one in pairs
@@ -121,7 +126,8 @@ def _by_length(systems: dict[str, Any]) -> Table:
         [name, *(f"{one['bleu_by_length'][length]:.2f}" for length in lengths)]
         for name, one in systems.items()
     ]
-    return Table("BLEU by source length", ["words", *lengths], rows, "Mean over seeds.")
+    head = [f"{length} ({number})" for length, number in lengths.items()]
+    return Table("BLEU by source length", ["words (sentences)", *head], rows, "Mean over seeds.")
 
 
 def _fairness(systems: dict[str, Any], fairness: dict[str, Any]) -> Table:
@@ -165,20 +171,27 @@ def _same(value: bool | None, what: str) -> str:
 
 
 def charts(summary: dict[str, Any]) -> list[Chart]:
-    """Learning curves, and BLEU by source length."""
+    """Learning curves, and BLEU by source length, where there are sentences enough."""
     systems = summary["systems"].items()
     learning = {
         name: [(float(step), bleu) for step, bleu in one["validation_bleu"].items()] for name, one in systems
     }
     lengths = {
         name: [
-            (float(length.rstrip("+").split("-")[0]), bleu) for length, bleu in one["bleu_by_length"].items()
+            (float(length.rstrip("+").split("-")[0]), bleu)
+            for length, bleu in one["bleu_by_length"].items()
+            if one["sentences_by_length"][length] >= ENOUGH_SENTENCES
         ]
         for name, one in systems
     }
     return [
         Chart("Learning", "updates", "validation BLEU", learning),
-        Chart("BLEU by source length", "words, from", "test BLEU", lengths),
+        Chart(
+            "BLEU by source length",
+            f"words, from; lengths of {ENOUGH_SENTENCES} sentences or more",
+            "BLEU",
+            lengths,
+        ),
     ]
 
 
@@ -188,11 +201,14 @@ def _figure(drawn: Sequence[Chart]) -> Any:
     figure = Figure(figsize=(11, 4), layout="constrained")
     for axes, chart in zip(figure.subplots(1, len(drawn)), drawn, strict=True):
         for (name, points), marker in zip(chart.lines.items(), "osD^v<>PX" * len(chart.lines), strict=False):
-            axes.plot(*zip(*points, strict=True), marker=marker, markersize=4, label=name.replace("$", r"\$"))
+            xs, ys = zip(*points, strict=True) if points else ((), ())
+            axes.plot(xs, ys, marker=marker, markersize=4, label=name.replace("$", r"\$"))
         axes.set(title=chart.title, xlabel=chart.x_label, ylabel=chart.y_label)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    widest = max(map(len, chart.lines)) + 6  # with the line before it
+    columns = max(1, min(5, WIDEST_ROW // widest))
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 
@@ -200,10 +216,9 @@ def _markdown(summary: dict[str, Any]) -> str:
     blocks = [f"# Comparison: {escape(summary['title'])}"]
     blocks += [f"> **Note:** {escape(note)}" for note in summary["notes"]]
     for one in tables(summary):
-        if one.rows:
-            rows = [list(map(escape, row)) for row in one.rows]
-            blocks += [f"## {one.title}", table(list(map(escape, one.head)), rows)]
-            blocks += [escape(one.note)] if one.note else []
+        rows = [list(map(escape, row)) for row in one.rows]
+        blocks += [f"## {one.title}", table(list(map(escape, one.head)), rows)]
+        blocks += [escape(one.note)] if one.note else []
     blocks += ["## Curves", "![Learning curves, and BLEU by source length](curves.png)"]
     return "\n\n".join(blocks) + "\n"
 
@@ -213,6 +228,10 @@ def _spread(value: dict[str, float | None], digits: int = 2, factor: float = 1) 
         return "–"
     shown = [f"{part * factor:,.{digits}f}" for part in (value["mean"], value["sd"]) if part is not None]
     return " ± ".join(shown)
+
+
+def _p_value(value: float) -> str:
+    return f"{value:.4f}" if value >= 5e-5 else "<0.0001"
 
 
 def _count(value: int | None) -> str:

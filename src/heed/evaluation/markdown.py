@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 from heed.text.tokenizer import printable
 
-MARKUP = re.compile(r"[\\`*{}\[\]<>|~$&]|:(?=\S)|(?<![^\W_])_|_(?![^\W_])")  # but not the _ of `a_b`
+MARKUP = re.compile(
+    r"[\\`*{}\[\]<>|~$&]|:(?=\S)|@|(?<=www)\.|(?<![^\W_])_|_(?![^\W_])", re.IGNORECASE
+)  # but not the _ of `a_b`
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import exp
+from math import exp, inf
 from typing import Any
 
 from sacrebleu.metrics import BLEU, CHRF, TER
@@ -27,7 +27,7 @@ def score_corpus(
     bootstrap: int = 1000,
     seed: int = 12345,
 ) -> dict[str, dict[str, Any]]:
-    """BLEU, chrF2 and TER in percent, each with its signature and its bootstrap 95 % interval.
+    """BLEU, chrF2 and TER in percent, each with its signature and its bootstrap 95 % interval (`low`, `high`).
 
     The numbers are those of `sacrebleu reference -i hypothesis -m bleu chrf ter --confidence`; `tokenize` is
     its `--tokenize`, `lowercase` its `-lc --chrf-lowercase` (its TER never looks at case), `bootstrap` its
@@ -47,15 +47,15 @@ def score_corpus(
         with sacrebleu_seed(seed):
             found = _corpus_score(metric, hypotheses, references, bootstrap)
         signature = str(metric.get_signature())
-        # What sacrebleu prints: the mean of the resamples ± half the width of their middle 95 %. It prints no
-        # interval where that mean is 0, which happens only when every resample is 0.
+        # What sacrebleu prints: the mean of the resamples ± half the width of their middle 95 %, which may leave what
+        # there can be. It prints no interval where that mean is 0, which happens only when every resample is 0.
         printed = json.loads(found.format(width=17, signature=signature, is_json=True))
         mean, margin = printed.get("confidence_mean", 0.0), printed.get("confidence_var", 0.0)
         result[name] = {
             "score": float(found.score),
             "signature": signature,
-            "low": mean - margin if bootstrap > 1 else None,
-            "high": mean + margin if bootstrap > 1 else None,
+            "low": max(0.0, mean - margin) if bootstrap > 1 else None,
+            "high": min(mean + margin, inf if name == "ter" else 100.0) if bootstrap > 1 else None,
         }
         if name == "bleu":
             result[name] |= {

@@ -88,9 +88,7 @@ function tabTo(item) {
 function select(one) {
   current = one;
   showDetail();
-  const state = new URLSearchParams({ s: one.index + 1 });
-  if (several) chosen.forEach((system, side) => state.set("ab"[side], system + 1));
-  history.replaceState(null, "", `#${state}`);
+  address();
   const place = order.indexOf(one);
   if (place >= list.children.length) extend(place + CHUNK);
   for (const other of list.querySelectorAll("[aria-selected=true]")) other.setAttribute("aria-selected", false);
@@ -103,6 +101,17 @@ function select(one) {
     list.scrollTop = item.offsetTop - list.clientHeight / 2; // scrollIntoView would move the page as well
   }
   return item;
+}
+
+/** Lets the address lead to what is shown. Browsers refuse more than some hundred changes in as many seconds. */
+function address() {
+  const state = new URLSearchParams({ s: current.index + 1 });
+  if (several) chosen.forEach((system, side) => state.set("ab"[side], system + 1));
+  try {
+    history.replaceState(null, "", `#${state}`);
+  } catch {
+    // the next change may be allowed
+  }
 }
 
 /** Where a key leads in a row of things, null where nowhere. */
@@ -125,7 +134,9 @@ list.addEventListener("click", (event) => {
 });
 list.addEventListener("keydown", (event) => {
   const here = order.indexOf(sentences[event.target.dataset.sentence]);
-  const place = step(event, here, order.length, "ArrowUp", "ArrowDown");
+  const chooses = ["Enter", " "].includes(event.key);
+  if (chooses) event.preventDefault();
+  const place = chooses ? here : step(event, here, order.length, "ArrowUp", "ArrowDown");
   if (place !== null) select(order[place]).focus({ preventScroll: true });
 });
 

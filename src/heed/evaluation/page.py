@@ -22,6 +22,7 @@ from heed.evaluation.sentences import Shown, check_sentences, digits
 from heed.files import write
 from heed.text.tokenizer import printable
 
+LARGEST = 40_000  # cells of a heat map: of more a browser makes a matter of seconds
 HERE = Path(__file__).parent
 NUMBER = re.compile(r"[-+−]?\d|[-–]?$")
 UNSAFE = str.maketrans({one: f"\\u{ord(one):04x}" for one in "<>&\u2028\u2029"})
@@ -66,7 +67,8 @@ def write_page(
     """Writes the page, with as many sentences from the first on as fit into `budget` bytes; returns how many.
 
     `systems` has what each system made of each sentence, by the system's name. All texts may hold anything: they
-    are shown as they are, what is invisible in them as `printable` does. Raises a `ValueError` where the counts of
+    are shown as they are, what is invisible in them as `printable` does; weights of more than `LARGEST` cells are left
+    out. Raises a `ValueError` where the counts of
     sentences differ, or weights that are not empty have another shape than words of the translation × source words.
     """
     check_sentences(source_words, references, systems)
@@ -115,7 +117,14 @@ def write_page(
     room = budget - len(render([])) - len(f"{total:,}")  # the digits that `cut` may grow by
     sentences: list[str] = []
     for source, reference, *shown in zip(source_words, references, *systems.values(), strict=True):
-        every = [[_clean(one.words), digits(one.weights), round(one.bleu, 2)] for one in shown]
+        every = [
+            [
+                _clean(one.words),
+                digits(one.weights) if one.weights.size <= LARGEST else "",
+                round(one.bleu, 2),
+            ]
+            for one in shown
+        ]
         sentences.append(_json([_clean(source), printable(reference), every]))
         room -= len(sentences[-1].encode()) + 1
         if room < 0:

@@ -5,6 +5,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ END = SPECIALS[EOS]
 UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
+BYTE = re.compile("<0x[0-9A-F]{2}>")
+CONTINUES = re.compile("<0x[89AB][0-9A-F]>")  # a character that an earlier byte has begun
 DIGITS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"  # 64 levels of a weight
 
 
@@ -37,7 +40,8 @@ def merge_words(
     """The words that pieces spell on either side, and the alignment between them, whose rows still sum to 1.
 
     Words begin at '▁', if a side has one; else, and where that would leave fewer than two words in a script without
-    spaces, each piece is a word. `</s>` always is. An empty alignment has no words: `[]`, `[]`, 0 × 0.
+    spaces, each piece is a word, and the bytes of a character are one. `</s>` always is. An empty alignment has no
+    words: `[]`, `[]`, 0 × 0.
     """
     if not alignment.size:
         return [], [], np.zeros((0, 0), np.float32)
@@ -55,15 +59,31 @@ def _words(pieces: Sequence[str]) -> tuple[list[str], list[int]]:
 
 
 def _split(pieces: Sequence[str], spaced: bool) -> tuple[list[str], list[int]]:
-    words: list[str] = []
+    words: list[list[str]] = []
     places = []
     for piece in pieces:
-        begins = not spaced or piece.startswith(SPACE)
-        if not words or END in (piece, words[-1]) or (begins and words[-1]):  # a lone '▁' waits for its word
-            words.append("")
-        words[-1] += piece.lstrip(SPACE)
+        begins = piece.startswith(SPACE) if spaced else not CONTINUES.fullmatch(piece)
+        # a lone '▁' waits for its word
+        if (
+            not words
+            or END in (piece, words[-1][-1])
+            or (begins and any(one.strip(SPACE) for one in words[-1]))
+        ):
+            words.append([])
+        words[-1].append(piece)
         places.append(len(words) - 1)
-    return words, places
+    return [_spelt(word) for word in words], places
+
+
+def _spelt(pieces: Sequence[str]) -> str:
+    """The text of a word's pieces, without the space before it; those that are bytes spell characters together."""
+    parts = []
+    for are_bytes, group in groupby(pieces, lambda piece: bool(BYTE.fullmatch(piece))):
+        if are_bytes:
+            parts.append(bytes(int(byte[3:5], 16) for byte in group).decode(errors="replace"))
+        else:
+            parts.extend(group)
+    return "".join(parts).lstrip(SPACE)
 
 
 def save_sentences(

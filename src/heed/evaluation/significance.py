@@ -113,9 +113,15 @@ def _p_value(
     seed: int,
 ) -> float:
     named: list[tuple[str, Sequence[str]]] = [("first", texts[0]), ("second", texts[1])]
-    with sacrebleu_seed(seed):
-        test = PairedTest(named, {"BLEU": metric}, [references], test_type=kind, n_samples=number)
-        return float(test()[1]["BLEU"][1].p_value)  # type: ignore[union-attr, arg-type]
+    try:
+        with sacrebleu_seed(seed):
+            test = PairedTest(named, {"BLEU": metric}, [references], test_type=kind, n_samples=number)
+            return float(test()[1]["BLEU"][1].p_value)  # type: ignore[union-attr, arg-type]
+    except MemoryError as error:
+        raise ValueError(
+            f"the paired tests found no memory ({error}): they have {number:,} draws of {len(references):,} sentences; "
+            "give fewer, by samples and trials"
+        ) from None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
