@@ -116,7 +116,7 @@ def check_energies(score: Score) -> None:
     )
     for parameter in score.parameters():
         if not parameter.any():
-            parameter.normal_(generator=draw)
+            parameter.uniform_(generator=draw)  # positive: it may be meant to be
     score.eval()
     keys = score.prepare(states)
     if not isinstance(keys, Tensor) or keys.shape[:2] != (B, S):

@@ -45,9 +45,8 @@ def align(config: AlignConfig) -> dict[int, dict[str, float]]:
     links = "".join(format_links(pair.links[0]) + "\n" for pair in aligned)
     weights = [pair.weights for pair in aligned]
     with locked(directory / ".lock", wait=True):
-        (directory / "scores.json").unlink(
-            missing_ok=True
-        )  # of an earlier call, which may have had gold links
+        # An earlier call may have had gold links.
+        (directory / "scores.json").unlink(missing_ok=True)
         write_text(directory / "links.txt", links)
         write(directory / "alignments.npz", lambda path: save_alignments(path, weights))
         if gold:
