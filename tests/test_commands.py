@@ -545,10 +545,6 @@ def test_bad_configuration_is_told_before_any_work(
             ["score=[dot,general]"],
             "error: score=[dot,general]: one file of configs/score/ at a time; to compare",
         ),
-        (
-            ["subwords.model_type=zzz"],
-            "zzz: tokenizer=heed.text.Word has no subwords, so it would do nothing",
-        ),
     ],
 )
 def test_errors_are_told_without_a_traceback(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -556,6 +552,27 @@ def test_errors_are_told_without_a_traceback(tmp_path: Path, arguments: list[str
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_subwords_without_any_are_told(tmp_path: Path) -> None:
+    given = [*overrides(tmp_path), f"run={tmp_path / 'run'}", "training.max_epochs=1"]
+    done = script("train", *given, "subwords.vocab_size=4000")
+    assert (
+        done.returncode == 0 and "subwords.vocab_size=4000 does nothing: heed.text.Word has no" in done.stderr
+    )
+
+
+def test_a_run_of_others_that_may_not_be_written_can_be_compared(run: Path) -> None:
+    """What is there already needs no lock."""
+    out = run.parent / "elsewhere"
+    command("compare", f"runs={run}", f"out={out}")
+    lock = run / "eval" / ".lock"
+    lock.unlink()
+    lock.mkdir()  # cannot be opened, by root either
+    try:
+        command("compare", f"runs={run}", f"out={out}")
+    finally:
+        lock.rmdir()
 
 
 def test_files_of_unequal_length(tmp_path: Path) -> None:

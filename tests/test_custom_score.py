@@ -14,7 +14,7 @@ from making import EXAMPLE, ROOT, train_config
 from omegaconf import OmegaConf
 from tiny import command, overrides, write_corpus
 
-from heed.build import load_run
+from heed.build import check_energies, load_run
 from heed.commands.train import train as train_run
 from heed.component import component, refuse_strange_targets
 from heed.model import LuongDecoder
@@ -213,6 +213,22 @@ def test_a_decoder_that_trains_other_than_it_searches_is_refused(tmp_path):
         train_run(settings, tmp_path / "run")
 
 
+class Steep(Dot):
+    """Legitimate: zero at first, a whole number that is not learnt, and no number far from where it begins."""
+
+    def __init__(self, query_dim, key_dim):
+        super().__init__(query_dim, key_dim)
+        self.calls = torch.nn.Parameter(torch.zeros(1, dtype=torch.long), requires_grad=False)
+        self.weight = torch.nn.Parameter(torch.zeros(()))  # to be negative
+
+    def forward(self, query, keys):
+        return super().forward(query, keys) * (1e-9 - self.weight).sqrt()
+
+
+def test_a_score_whose_zeros_may_not_be_positive_is_not_refused():
+    check_energies(Steep(7, 7))
+
+
 def test_a_run_is_of_the_code_that_its_score_had(tmp_path, monkeypatch, caplog):
     """Editing a score between two commands is what people do: the old one's run must not pass for the new one's."""
     code = "from heed.score import Dot\n\nclass Mine(Dot):\n    pass\n"
@@ -244,18 +260,27 @@ def test_a_mistake_in_a_module_is_told_with_its_place(tmp_path, monkeypatch, cap
 
 def test_a_target_deep_in_a_yaml_of_ones_own_is_trusted(tmp_path, monkeypatch):
     (tmp_path / "experiment" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "stranger").mkdir(parents=True)
+    (tmp_path / "runs" / "stranger" / "config.yaml").write_text("score:\n  _target_: no_friend.Far\n")
     (tmp_path / "experiment" / "mine" / "far.yaml").write_text("score:\n  _target_: somewhere_else.Far\n")
     with pytest.raises(ValueError, match="neither heed's nor in your configs"):
         refuse_strange_targets("score", {"_target_": "somewhere_else.Far"}, {})
     monkeypatch.setattr("heed.component.own_directories", lambda: [tmp_path])
     refuse_strange_targets("score", {"_target_": "somewhere_else.Far"}, {})
+    with pytest.raises(
+        ValueError, match="neither heed's nor in your configs"
+    ):  # a run is no word of one's own
+        refuse_strange_targets("score", {"_target_": "no_friend.Far"}, {})
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
         ("no_such_module.Mine", r"score\._target_ is 'no_such_module\.Mine', which cannot be imported"),
-        ("my_scores.Mine", r"score\._target_ is 'my_scores\.Mine', which cannot be imported"),
+        (
+            "my_scores.Mine",
+            r"score\._target_ is 'my_scores\.Mine', which cannot be imported: .*Are you sure that",
+        ),
         ("pathlib.Path", r"score\._target_ is 'pathlib\.Path': it must be a subclass of Score"),
     ],
 )

@@ -448,8 +448,6 @@ def test_tsv_columns_packing_and_errors(tmp_path: Path) -> None:
         list(Tsv("a", "b", table(tmp_path / "z", [("", "x"), ("y", "")])).pairs("val"))
     with pytest.raises(ValueError, match=r"data\.file=.* is no file, which can be read more than once"):
         Tsv("a", "b", str(tmp_path)).fingerprint()
-    with pytest.raises(ValueError, match=r"data\.src and data\.tgt are both 'a'"):
-        Tsv("a", "a", file)
     with pytest.raises(ValueError, match=r"data\.seed is -3"):
         Tsv("a", "b", file, seed=-3)
     with pytest.raises(ValueError, match=r"data\.file is not set"):

@@ -432,7 +432,7 @@ def test_pretrained_vectors(name, tmp_path):
         recipe.pretrained(tokenizer, 7)
 
 
-def test_vectors_of_words_with_a_space_are_left_out(tmp_path, caplog):
+def test_vectors_of_words_with_a_space_are_left_out(tmp_path):
     """As in GloVe's largest file, where some mail addresses begin with `at `."""
     write_vectors(tmp_path / "v.vec", ["Hund 1 2 3", "Hund name@domain.com 4 5 6", "Esel 7 8 9"])
     recipe = Word(min_frequency=1, vectors=str(tmp_path / "v.vec"))
@@ -440,13 +440,13 @@ def test_vectors_of_words_with_a_space_are_left_out(tmp_path, caplog):
     ids, vectors = recipe.pretrained(tokenizer, 3)
     found = dict(zip(tokenizer.pieces(ids.tolist()), vectors.tolist(), strict=True))
     assert found == {"Hund": [1, 2, 3], "Esel": [7, 8, 9]}
-    assert "1 lines have other than 3 numbers" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
         (["Katze 1 2 3"], "none of the 2 words"),
+        (["Hund 1 2 3", "Esel 1 2"], "has 2 dimensions"),
         (["Hund 1 two 3"], "two"),
         (["Hund 1 nan 3"], "not finite"),
         (["Hund"], "v.vec"),

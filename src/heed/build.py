@@ -106,7 +106,7 @@ def check_energies(score: Score) -> None:
     """`ValueError` unless it compares each query with each key, whatever else is in the batch, padding too.
 
     Energies of another shape might fit by chance; which sentences and hypotheses stand side by side is chance as well.
-    The score's parameters are not what they were: those that are zero, which hide what they weigh, are drawn.
+    The score's parameters are not what they were: those that begin at zero, which hides what they weigh, are drawn.
     """
     B, N, S = 2, 3, 5
     name = type(score).__name__
@@ -114,9 +114,6 @@ def check_energies(score: Score) -> None:
     queries, states = (
         torch.randn(B, n, dim, generator=draw) for n, dim in ((N, score.query_dim), (S, score.key_dim))
     )
-    for parameter in score.parameters():
-        if not parameter.any():
-            parameter.uniform_(generator=draw)  # positive: it may be meant to be
     score.eval()
     keys = score.prepare(states)
     if not isinstance(keys, Tensor) or keys.shape[:2] != (B, S):
@@ -142,6 +139,13 @@ def check_energies(score: Score) -> None:
         raise ValueError(
             f"score: {name} gives energies that are no numbers (NaN) for ordinary queries and keys"
         )
+    for parameter in score.parameters():
+        if parameter.requires_grad and not parameter.any():
+            parameter.uniform_(0, 0.1, generator=draw)
+    drawn = score(queries, score.prepare(states))
+    if drawn.isnan().any():  # they may have to be something else
+        return
+    energy = drawn
     alone = torch.cat([score(query, score.prepare(states[:1, :-2])) for query in queries[:1].split(1, 1)], 1)
     largest = float(energy.nan_to_num(0, 0, 0).abs().max())
     if not torch.allclose(alone, energy[:1, :, :-2], rtol=1e-3, atol=1e-3 * largest):
@@ -162,7 +166,9 @@ def check_decoder(model: Seq2Seq) -> None:
         at_once, _ = model(src, torch.tensor([S, S - 2]), tgt)
     with fast.switched(False):
         by_step, _ = model(src, torch.tensor([S, S - 2]), tgt)
-    if at_once.shape != by_step.shape or not torch.allclose(at_once, by_step, rtol=1e-2, atol=1e-3):
+    if at_once.shape != by_step.shape or not torch.allclose(
+        at_once, by_step, rtol=1e-2, atol=1e-3, equal_nan=True
+    ):
         raise ValueError(
             f"decoder: {type(model.decoder).__name__} reads out other numbers by forward, which trains, than by step, "
             "which searches: where one is overridden, so must be the other"

@@ -27,6 +27,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # any of them met twice; what a step uses again fits in these.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
+log = logging.getLogger(__name__)
 WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")
 OVERRIDE = re.compile(r"[+~]{0,2}\w[\w./@-]*=|~")
 
@@ -110,18 +111,16 @@ def choices(config: DictConfig, chosen: Mapping[str, Any] | None = None) -> dict
 
 
 def refuse_idle(config: DictConfig) -> None:
-    """`ValueError` for what Hydra takes and does nothing with: all but the last of a list, pieces that are not cut."""
-    used = "${subwords." in str(OmegaConf.to_container(config).get("tokenizer", {}))  # type: ignore[union-attr]
+    """`ValueError` for a list of files, of which Hydra would take the last; a warning for pieces that are not cut."""
+    tokenizer = str(OmegaConf.to_container(config).get("tokenizer"))  # type: ignore[union-attr]
     for one in overrides() if HydraConfig.initialized() else ():
         key, _, value = one.lstrip("+").partition("=")
         if (CONFIGS / key).is_dir() and value.startswith("["):
             raise ValueError(
                 f"{one}: one file of configs/{key}/ at a time; to compare several, --multirun {key}=a,b"
             )
-        if key.startswith("subwords.") and not used:
-            raise ValueError(
-                f"{one}: tokenizer={config.tokenizer.get('_target_')} has no subwords, so it would do nothing"
-            )
+        if key.startswith("subwords.") and not re.search(r"\$\{\.*subwords\b", tokenizer):
+            log.warning("%s does nothing: %s has no subwords", one, config.tokenizer.get("_target_"))
 
 
 def overrides() -> list[str]:

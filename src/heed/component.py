@@ -1,15 +1,18 @@
 """Part of a configuration to object: the place where a `_target_` becomes an object. Imports no torch by itself."""
 
+import importlib
 import inspect
 import logging
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import make_dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class
 from omegaconf import OmegaConf
@@ -62,20 +65,20 @@ def _class_of(group: str, config: Mapping[str, Any]) -> type:
         cls: type = get_class(str(target))
     except Exception as error:
         raise ValueError(
-            f"{group}._target_ is {target!r}, which cannot be imported: {_cause(error)}"
+            f"{group}._target_ is {target!r}, which cannot be imported: {_cause(error, str(target))}"
         ) from error
     return cls
 
 
-def _cause(error: BaseException) -> str:
-    """What went wrong in the first place, and where, if that was in the code of a module that was being imported."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    places = traceback.extract_tb(error.__traceback__)
-    said = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
-    if not places or "importlib" in places[-1].filename or "hydra" in Path(places[-1].filename).parts:
-        return said
-    return f"{said} ({places[-1].filename}, line {places[-1].lineno})"
+def _cause(error: Exception, target: str) -> str:
+    """What is wrong, of Hydra's words; where it is the module's own mistake, that and its place."""
+    cause = error.__cause__
+    if cause is None or (isinstance(cause, ModuleNotFoundError) and target.startswith(str(cause.name))):
+        return " ".join(str(error).split())
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(cause.__traceback__)]
+    others = ("<", str(Path(hydra.__file__).parent), str(Path(importlib.__file__).parent))
+    places = [f" ({file}, line {line})" for file, line in frames if not file.startswith(others)]
+    return f"{type(cause).__name__}: {cause}{places[-1] if places else ''}"
 
 
 def refuse_strange_targets(group: str, config: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
@@ -90,7 +93,9 @@ def refuse_strange_targets(group: str, config: Mapping[str, Any], mine: Mapping[
     if module.startswith("heed.") or module in sys.modules or target == mine.get("_target_"):
         return
     for directory in (CONFIGS, *own_directories()):
-        for path in directory.rglob("*.yaml"):
+        for path in (
+            file for group in (*COMPONENTS, "experiment") for file in (directory / group).rglob("*.yaml")
+        ):
             try:
                 named: Any = OmegaConf.to_container(OmegaConf.load(path))
             except Exception as error:
@@ -134,7 +139,8 @@ def own_directories() -> list[Path]:
         if source.schema == "file" and source.provider != "main":
             directories.append(Path(source.path))
         elif source.schema == "pkg" and source.provider != "hydra":
-            directories.append(Path(str(resources.files(source.path))))
+            with suppress(ImportError):  # Hydra has warned
+                directories.append(Path(str(resources.files(source.path))))
     return directories
 
 

@@ -62,7 +62,7 @@ def replacing(directory: Path) -> Iterator[Path]:
     What a kill leaves is cleared or completed by the next call. For one process at a time: see `locked`.
     """
     restore(directory)
-    new, old = (directory.with_name(f".{directory.name}.{state}") for state in ("new", "old"))
+    new, old = directory.with_name(f".{directory.name}.new"), set_aside(directory)
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
     new.mkdir(parents=True)
@@ -85,9 +85,13 @@ def replacing(directory: Path) -> Iterator[Path]:
 
 def restore(directory: Path) -> None:
     """Gives a directory its name back, where `replacing` was killed between its two renames. See `locked`."""
-    old = directory.with_name(f".{directory.name}.old")
-    if old.exists() and not directory.exists():
-        old.rename(directory)
+    if set_aside(directory).exists() and not directory.exists():
+        set_aside(directory).rename(directory)
+
+
+def set_aside(directory: Path) -> Path:
+    """What a directory is called while `replacing` puts a new one in its place."""
+    return directory.with_name(f".{directory.name}.old")
 
 
 def flush(path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from heed.config import EvaluateConfig, TrainConfig
-from heed.files import file_name, locked, restore
+from heed.files import file_name, locked, restore, set_aside
 from heed.loading import as_list, held_out, make_translator, which_weights
 from heed.run import Run, differing
 from heed.seals import check_digests, read_json, sha256
@@ -107,7 +107,7 @@ def find_or_make(
     The configuration leaves nothing of the search open, and its split is one of the corpus.
     """
     directory = directory_of(config, str(config.split), search_name, trained)
-    if directory.parent.exists():
+    if not directory.exists() and set_aside(directory).exists():
         with locked(directory.parent / ".lock", wait=True):
             restore(directory)
     scores = earlier(directory, about(config, trained, pairs))

@@ -26,11 +26,6 @@ class Files(Corpus):
             raise ValueError(f"data.src and data.tgt are both {self.src!r}; name two languages")
         if len(set(self.splits())) < len(self.splits()):
             raise ValueError(f"data.test is {list(self.test)}; name each once, and neither train nor val")
-        if len({self.train, self.val, *self.test}) < len(self.splits()):
-            raise ValueError(
-                f"data.train={self.train}, data.val={self.val}, data.test={list(self.test)}: one file would be of two "
-                "splits; name another for each"
-            )
 
     def splits(self) -> tuple[str, ...]:
         """`train`, `val`, and the test splits."""
@@ -50,7 +45,12 @@ class Files(Corpus):
         return read_aligned(self._path(split, self.src), self._path(split, self.tgt))
 
     def fingerprint(self) -> dict[str, Any]:
-        """SHA-256 of every file; not its path, so that a directory can move."""
+        """SHA-256 of every file; not its path, so that a directory can move. `ValueError` where splits share files."""
+        if len({self.train, self.val, *self.test}) < len(self.splits()):
+            raise ValueError(
+                f"data.train={self.train}, data.val={self.val}, data.test={list(self.test)}: one file would be of two "
+                "splits; name another for each"
+            )
         return {
             split: {side: sha256(self._path(split, side)) for side in (self.src, self.tgt)}
             for split in self.splits()

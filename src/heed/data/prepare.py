@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from heed.data.corpus import Corpus
 from heed.data.store import EncodedPairs, Lines, StoreWriter, TokenStore
-from heed.files import locked, refuse_paths, replacing, writing
+from heed.files import CannotWriteError, locked, refuse_paths, replacing, writing
 from heed.seals import check_digests, digests, read_json, write_json
 from heed.text.pair import Tokenizers, load_pair, train_pair
 from heed.text.tokenizer import TokenizerSettings
@@ -164,6 +164,8 @@ def _write_text(corpus: Corpus, split: str, directory: Path) -> dict[str, int]:
 def _reading(corpus: Corpus, split: str) -> Iterator[tuple[str, str]]:
     try:
         yield from corpus.pairs(split)
+    except CannotWriteError:  # a download
+        raise
     except OSError as error:  # not of what is being written
         raise ValueError(f"{split} of {_class(corpus)} cannot be read: {error}") from error
 

@@ -37,8 +37,6 @@ class Tsv(Corpus):
     def __post_init__(self) -> None:
         if len(set(self.columns)) != 2 or len(self.columns) != 2 or min(self.columns) < 0:
             raise ValueError(f"data.columns is {list(self.columns)}; give two column numbers, from 0")
-        if self.src == self.tgt:
-            raise ValueError(f"data.src and data.tgt are both {self.src!r}; name two languages")
         require_between("data.val", self.val, 1)
         require_between("data.test", self.test, 1)
         require_between("data.seed", self.seed, 0)

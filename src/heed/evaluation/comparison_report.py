@@ -206,7 +206,7 @@ def _figure(drawn: Sequence[Chart]) -> Any:
         axes.set(title=chart.title, xlabel=chart.x_label, ylabel=chart.y_label)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    widest = max(map(len, chart.lines)) + 6  # with the line before it
+    widest = max(len(name) for chart in drawn for name in chart.lines) + 6  # with the line before it
     columns = max(1, min(5, WIDEST_ROW // widest))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False)
     return figure

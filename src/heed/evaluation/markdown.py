@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from heed.text.tokenizer import printable
 
-MARKUP = re.compile(
-    r"[\\`*{}\[\]<>|~$&]|:(?=\S)|@|(?<=www)\.|(?<![^\W_])_|_(?![^\W_])", re.IGNORECASE
-)  # but not the _ of `a_b`
+# But not the _ of `a_b`.
+MARKUP = re.compile(r"[\\`*{}\[\]<>|~$&]|:(?=\S)|@|(?<=www)\.|(?<![^\W_])_|_(?![^\W_])", re.IGNORECASE)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -134,7 +134,7 @@ list.addEventListener("click", (event) => {
 });
 list.addEventListener("keydown", (event) => {
   const here = order.indexOf(sentences[event.target.dataset.sentence]);
-  const chooses = ["Enter", " "].includes(event.key);
+  const chooses = ["Enter", " "].includes(event.key) && !event.altKey && !event.ctrlKey && !event.metaKey;
   if (chooses) event.preventDefault();
   const place = chooses ? here : step(event, here, order.length, "ArrowUp", "ArrowDown");
   if (place !== null) select(order[place]).focus({ preventScroll: true });

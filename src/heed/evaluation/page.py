@@ -68,8 +68,8 @@ def write_page(
 
     `systems` has what each system made of each sentence, by the system's name. All texts may hold anything: they
     are shown as they are, what is invisible in them as `printable` does; weights of more than `LARGEST` cells are left
-    out. Raises a `ValueError` where the counts of
-    sentences differ, or weights that are not empty have another shape than words of the translation × source words.
+    out. Raises a `ValueError` where the counts of sentences differ, or weights that are not empty have another shape
+    than words of the translation × source words.
     """
     check_sentences(source_words, references, systems)
     data = {

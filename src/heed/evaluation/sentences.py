@@ -14,6 +14,7 @@ from jaxtyping import Float
 from heed.evaluation.alignment import between_words
 from heed.files import write_text
 from heed.text import EOS, SPACE, SPECIALS
+from heed.text.tokenizer import printable
 
 END = SPECIALS[EOS]
 # Thai, Lao, Burmese, Khmer, Chinese and Japanese.
@@ -62,13 +63,11 @@ def _split(pieces: Sequence[str], spaced: bool) -> tuple[list[str], list[int]]:
     words: list[list[str]] = []
     places = []
     for piece in pieces:
-        begins = piece.startswith(SPACE) if spaced else not CONTINUES.fullmatch(piece)
-        # a lone '▁' waits for its word
-        if (
-            not words
-            or END in (piece, words[-1][-1])
-            or (begins and any(one.strip(SPACE) for one in words[-1]))
-        ):
+        word = words[-1] if words else []
+        waits = not any(one.strip(SPACE) for one in word)  # a lone '▁', for its word
+        continues = bool(word) and BYTE.fullmatch(word[-1]) and CONTINUES.fullmatch(piece)
+        begins = piece.startswith(SPACE) if spaced else not continues
+        if not word or END in (piece, word[-1]) or (begins and not waits):
             words.append([])
         words[-1].append(piece)
         places.append(len(words) - 1)
@@ -80,7 +79,7 @@ def _spelt(pieces: Sequence[str]) -> str:
     parts = []
     for are_bytes, group in groupby(pieces, lambda piece: bool(BYTE.fullmatch(piece))):
         if are_bytes:
-            parts.append(bytes(int(byte[3:5], 16) for byte in group).decode(errors="replace"))
+            parts.append(printable(bytes(int(byte[3:5], 16) for byte in group).decode(errors="replace")))
         else:
             parts.extend(group)
     return "".join(parts).lstrip(SPACE)

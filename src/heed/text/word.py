@@ -4,7 +4,7 @@ torchtext and torch take a second to import, so they are imported where they are
 """
 
 import gzip
-import logging
+import re
 import ssl
 import tempfile
 import zlib
@@ -29,7 +29,9 @@ from heed.text.tokenizer import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-log = logging.getLogger(__name__)
+SPACED = re.compile(
+    rb"\S+ +(?![-+]?(\.?\d|nan|inf))\S", re.IGNORECASE
+)  # a vector's line whose word holds a space
 
 
 class WordTokenizer(Tokenizer):
@@ -159,18 +161,10 @@ def _read_vectors(path: Path, words: Sequence[str]) -> "tuple[dict[str, int], Te
         with tempfile.TemporaryDirectory() as directory:
             lines = Path(directory, "vectors.txt")
             with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file, open(lines, "wb") as kept:
-                found = [line for line in file if line.split(b" ", 1)[0] in wanted]
-                widths = [len(line.split()) for line in found]
-                width = Counter(widths).most_common(1)[0][0] if found else 0
-                kept.writelines(line for line, own in zip(found, widths, strict=True) if own == width)
-            if odd := len(found) - widths.count(width):  # a word with a space in it, or a line that is cut
-                log.warning(
-                    "tokenizer.vectors=%s: %d lines have other than %d numbers: left out",
-                    path,
-                    odd,
-                    width - 1,
+                kept.writelines(
+                    line for line in file if line.split(b" ", 1)[0] in wanted and not SPACED.match(line)
                 )
-            if not found:
+            if not lines.stat().st_size:
                 raise ValueError(
                     f"has none of the {len(words)} words of the vocabulary (see tokenizer.lower)"
                 )
