@@ -133,12 +133,17 @@ class Faint(Dot):
         return super().forward(query, keys) * 1e-4 / keys.size(1)
 
 
-class Silent(Sharpened):
-    """The same wrong energies, weighed by what has yet to be learnt."""
+class Weighed(Dot):
+    """By what has yet to be learnt; and it holds a whole number that is not."""
 
     def __init__(self, query_dim, key_dim):
         super().__init__(query_dim, key_dim)
+        self.calls = torch.nn.Parameter(torch.zeros(1, dtype=torch.long), requires_grad=False)
         self.weight = torch.nn.Parameter(torch.zeros(()))
+
+
+class Silent(Sharpened, Weighed):
+    """The same wrong energies, which are zero at first."""
 
     def forward(self, query, keys):
         return self.weight * super().forward(query, keys)
@@ -213,20 +218,22 @@ def test_a_decoder_that_trains_other_than_it_searches_is_refused(tmp_path):
         train_run(settings, tmp_path / "run")
 
 
-class Steep(Dot):
-    """Legitimate: zero at first, a whole number that is not learnt, and no number far from where it begins."""
-
-    def __init__(self, query_dim, key_dim):
-        super().__init__(query_dim, key_dim)
-        self.calls = torch.nn.Parameter(torch.zeros(1, dtype=torch.long), requires_grad=False)
-        self.weight = torch.nn.Parameter(torch.zeros(()))  # to be negative
+class Steep(Weighed):
+    """Its weight may be negative alone."""
 
     def forward(self, query, keys):
         return super().forward(query, keys) * (1e-9 - self.weight).sqrt()
 
 
-def test_a_score_whose_zeros_may_not_be_positive_is_not_refused():
+class SteepAndSharpened(Sharpened, Weighed):
+    def forward(self, query, keys):
+        return super().forward(query, keys) * (1e-9 - self.weight).sqrt()
+
+
+def test_a_score_whose_zeros_may_not_be_positive_is_refused_only_for_what_it_does_without():
     check_energies(Steep(7, 7))
+    with pytest.raises(ValueError, match="SteepAndSharpened gives a query and a key another energy"):
+        check_energies(SteepAndSharpened(7, 7))
 
 
 def test_a_run_is_of_the_code_that_its_score_had(tmp_path, monkeypatch, caplog):

@@ -106,7 +106,8 @@ def check_energies(score: Score) -> None:
     """`ValueError` unless it compares each query with each key, whatever else is in the batch, padding too.
 
     Energies of another shape might fit by chance; which sentences and hypotheses stand side by side is chance as well.
-    The score's parameters are not what they were: those that begin at zero, which hides what they weigh, are drawn.
+    The score's parameters are not what they were: those that begin at zero, which hides what they weigh, are drawn,
+    where it gives numbers with them.
     """
     B, N, S = 2, 3, 5
     name = type(score).__name__
@@ -139,13 +140,17 @@ def check_energies(score: Score) -> None:
         raise ValueError(
             f"score: {name} gives energies that are no numbers (NaN) for ordinary queries and keys"
         )
-    for parameter in score.parameters():
-        if parameter.requires_grad and not parameter.any():
-            parameter.uniform_(0, 0.1, generator=draw)
+    hidden = [
+        parameter for parameter in score.parameters() if parameter.requires_grad and not parameter.any()
+    ]
+    for parameter in hidden:
+        parameter.uniform_(0, 0.1, generator=draw)
     drawn = score(queries, score.prepare(states))
-    if drawn.isnan().any():  # they may have to be something else
-        return
-    energy = drawn
+    if drawn.isnan().any():  # they may not be positive
+        for parameter in hidden:
+            parameter.zero_()
+    else:
+        energy = drawn
     alone = torch.cat([score(query, score.prepare(states[:1, :-2])) for query in queries[:1].split(1, 1)], 1)
     largest = float(energy.nan_to_num(0, 0, 0).abs().max())
     if not torch.allclose(alone, energy[:1, :, :-2], rtol=1e-3, atol=1e-3 * largest):

@@ -92,16 +92,14 @@ def refuse_strange_targets(group: str, config: Mapping[str, Any], mine: Mapping[
     module = target.rpartition(".")[0]
     if module.startswith("heed.") or module in sys.modules or target == mine.get("_target_"):
         return
-    for directory in (CONFIGS, *own_directories()):
-        for path in (
-            file for group in (*COMPONENTS, "experiment") for file in (directory / group).rglob("*.yaml")
-        ):
-            try:
-                named: Any = OmegaConf.to_container(OmegaConf.load(path))
-            except Exception as error:
-                raise ValueError(f"{path} cannot be read: {error}") from None
-            if target in _targets(named):
-                return
+    groups = [one / group for one in (CONFIGS, *own_directories()) for group in (*COMPONENTS, "experiment")]
+    for path in (file for group in groups for file in group.rglob("*.yaml")):
+        try:
+            named: Any = OmegaConf.to_container(OmegaConf.load(path))
+        except Exception as error:
+            raise ValueError(f"{path} cannot be read: {error}") from None
+        if target in _targets(named):
+            return
     raise ValueError(
         f"{group}._target_ is {target!r}, which is neither heed's nor in your configs/: it is not imported. If you "
         "trust it, name it in a YAML there, or give a --config-dir that has one"

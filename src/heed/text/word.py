@@ -29,9 +29,8 @@ from heed.text.tokenizer import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-SPACED = re.compile(
-    rb"\S+ +(?![-+]?(\.?\d|nan|inf))\S", re.IGNORECASE
-)  # a vector's line whose word holds a space
+# A line of a file of vectors whose word holds a space.
+SPACED = re.compile(rb"\S+ +(?![-+]?(\.?\d|nan|inf))\S", re.IGNORECASE)
 
 
 class WordTokenizer(Tokenizer):
