@@ -78,6 +78,9 @@ def test_links_are_written_as_pharaoh_reads_them(tmp_path):
         (["▁the", "▁d", "og", "s"], "the dogs", [0, 1, 1, 1]),
         (["▁", "Z", "ö", "▁a"], "Zö a", [0, 0, 0, 1]),
         (["a", "b", "▁", "c"], " ab  c", [0, 0, 1, 1]),  # characters
+        (["▁a", "▁", "▁b"], "a  b", [0, 1, 1]),  # two spaces
+        (["▁", "▁a", "▁b", "▁"], " a b ", [0, 0, 1, 1]),
+        (["▁", "▁"], "", None),
         (["the", "dogs"], "the dogs", [0, 1]),  # words
         (["▁the", "▁dogs"], "thedogs", None),
         (["the", "cat", "."], '" the cat.', None),  # as many as there are words, but not these

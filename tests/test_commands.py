@@ -259,6 +259,14 @@ def test_seeds_that_were_trained_by_other_code_are_not_one_system(run: Path) -> 
     assert Run(run).facts()["arithmetic"]["device"] == "cpu"
 
 
+def test_who_looks_at_a_finished_run_did_not_train_it(run: Path) -> None:
+    copy = shutil.copytree(run, run.parent / "elsewhere")
+    gpu = {"device": "some GPU", "precision": "bf16"}
+    Run(copy).record(arithmetic=gpu)
+    train(Run(copy).config(), copy)
+    assert Run(copy).facts()["arithmetic"] == gpu
+
+
 def test_a_search_without_a_limit_finds_its_evaluation_again(run: Path) -> None:
     unlimited = (f"runs={run}", "search.max_length_ratio=inf", f"out={run.parent / 'unlimited'}")
     times = []
@@ -697,6 +705,12 @@ def test_an_override_of_what_is_learned_gets_its_own_directory() -> None:
         "runs/grammar/luong-data.src_de-data.tgt_fr-max_length_90/dot/seed1"
     )
     del names["experiment"]
+    swept = [
+        "~score=null",
+        "+score._target_=mine.Dot",
+        "+score.power=2",
+    ]  # as Hydra hands it to a job of many
+    assert default_path(names, 1, swept) == default_path(names, 1, ["~score", *swept[1:]])
     assert default_path(names, 1, ["~score", "+score._target_=mine.Dot", "+score.power=2"]) == Path(
         "runs/grammar/default-luong-score.power_2/dot/seed1"
     )

@@ -20,6 +20,7 @@ import pytest
 import torch
 import yaml
 from omegaconf import OmegaConf
+from requests import Request
 from safetensors.torch import load_file, save_file
 from tiny import ROOT, config
 
@@ -28,8 +29,10 @@ from heed.commands.evaluate import evaluate
 from heed.commands.prepare import prepare
 from heed.commands.train import train
 from heed.config import EvaluateConfig, MetricSettings
+from heed.data.multi30k import URL
 from heed.data.reading import LONGEST_LINE, read_lines
 from heed.evaluation.alignment import load_alignments
+from heed.files import file_name
 from heed.run import Run
 from heed.seals import BLANK, FORMAT, read_json, seal, write_json
 from heed.training.checkpoint import load_state
@@ -81,10 +84,10 @@ def changed(run: Run, **values: object) -> None:
     rewrite(run, OmegaConf.to_yaml(plain))
 
 
-def evaluate_run(run: Run, split: str = "test") -> None:
+def evaluate_run(run: Run, split: str = "test", search_name: str = "beam") -> None:
     settings = run.config()
     none = MetricSettings(None, None, None)
-    evaluate(EvaluateConfig(str(run.path), "best", split, asdict(settings.search), none, "cpu"), "beam")
+    evaluate(EvaluateConfig(str(run.path), "best", split, asdict(settings.search), none, "cpu"), search_name)
 
 
 def test_an_honest_run_is_evaluated(run: Run) -> None:
@@ -192,6 +195,41 @@ def test_names_lead_nowhere_else(run: Run, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="becomes part of a file's name"):
         prepare(run.config())
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_search_is_named_within_the_run(run: Run, tmp_path: Path) -> None:
+    outside = "x/../../../pwned"
+    mine = tmp_path / "pwned" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("years of work", encoding="utf-8")
+    (run.path / "eval" / "val-x").mkdir(parents=True)
+    assert (run.path / "eval" / f"val-{outside}" / "thesis.txt").exists(), "the payload works"
+    changed(run, names__search=outside)
+    evaluate_run(run, "val", "trained")
+    assert mine.exists()
+    assert (run.path / "eval" / f"val-{file_name(outside)}" / "report.md").exists()
+    plain = OmegaConf.load(run.config_file)
+    del plain.names
+    rewrite(run, OmegaConf.to_yaml(plain))
+    evaluate_run(run, "val", "trained")
+    assert (run.path / "eval" / "val-own" / "report.md").exists()
+
+
+def test_a_corpus_is_downloaded_from_its_own_place_alone(run: Run, tmp_path: Path, monkeypatch) -> None:
+    evil = "../../../../../../mallory/repo/main/{split}.{lang}"
+    assert "/mallory/" in Request("GET", URL + evil).prepare().url.replace("multi30k", ""), (
+        "the payload works"
+    )
+    monkeypatch.setattr("heed.data.multi30k.download", lambda *asked: pytest.fail(f"downloads {asked}"))
+    changed(run, data___target_="heed.data.Multi30k", data__source=None, data__pattern=evil)
+    with pytest.raises(ValueError, match="becomes part of a file's name"):
+        evaluate_run(run, "val")
+
+
+def test_layers_are_counted_before_they_are_made(run: Run) -> None:
+    changed(run, model__encoder_layers=20_000)
+    with pytest.raises(ValueError, match="encoder_layers is 20000: it must be at least 1 and below 101"):
+        evaluate_run(run)
 
 
 def test_members_of_archives_are_read_where_they_are(tmp_path: Path) -> None:

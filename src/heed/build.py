@@ -218,11 +218,13 @@ def build_trainer(config: TrainConfig, prepared: Prepared, run: Run) -> Trainer:
         load_vectors(model, build_tokenizer_settings(config.tokenizer), tokenizers)
         made_of = facts(model, batches, (prepared.directory / "prepare.json").read_bytes())
         run.record(finished=False, **made_of)
-    run.record(
-        code={group: sha256(file) for group, file in own_code(config).items()},
-        arithmetic=arithmetic(config.training.precision, device),
-    )
-    return Trainer(model, batches, validator, config.training, run, config.seed, device, precision)
+    trainer = Trainer(model, batches, validator, config.training, run, config.seed, device, precision)
+    if not trainer.finished:
+        run.record(
+            code={group: sha256(file) for group, file in own_code(config).items()},
+            arithmetic=arithmetic(config.training.precision, device),
+        )
+    return trainer
 
 
 def facts(model: Seq2Seq, batches: Batches, corpus: bytes) -> dict[str, Any]:

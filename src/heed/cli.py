@@ -11,13 +11,14 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from heed import fast
 from heed.component import own_directories
 from heed.config import CONFIGS
 from heed.files import file_name
-from heed.signals import write_no_more
+from heed.signals import INTERRUPTED, write_no_more
 
 # Before torch is loaded. Threads that wait for each other spin, by default for so long that training beside any other
 # work becomes ten times slower; not to spin at all costs a third of the speed on an idle machine. (docs/LOG.md)
@@ -50,6 +51,8 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
                 fast.enabled = config.pop("fast")
                 if not isinstance(fast.enabled, bool):
                     raise ValueError(f"fast is {fast.enabled!r}: it must be true or false")
+                if HydraConfig.get().mode != RunMode.MULTIRUN:  # of many, each says it itself
+                    refuse_idle(config)
                 function(config)
             except BrokenPipeError:
                 write_no_more()
@@ -62,7 +65,7 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
                 sys.exit(2)
             except KeyboardInterrupt:
                 print("interrupted", file=sys.stderr)
-                sys.exit(130)
+                sys.exit(INTERRUPTED)
 
         command = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(run)
 
@@ -103,7 +106,6 @@ def choices(config: DictConfig, chosen: Mapping[str, Any] | None = None) -> dict
         raise ValueError(
             f"experiment={recipe}: there is no such recipe; there are {', '.join(sorted(there))}"
         )
-    refuse_idle(config)
     names = {group: str(name) for group, name in chosen.items() if not group.startswith("hydra/") and name}
     if "score" in config and "score" not in names:
         names["score"] = str(config.score.get("_target_")).rpartition(".")[2].lower()
@@ -113,13 +115,17 @@ def choices(config: DictConfig, chosen: Mapping[str, Any] | None = None) -> dict
 def refuse_idle(config: DictConfig) -> None:
     """`ValueError` for a list of files, of which Hydra would take the last; a warning for pieces that are not cut."""
     tokenizer = str(OmegaConf.to_container(config).get("tokenizer"))  # type: ignore[union-attr]
-    for one in overrides() if HydraConfig.initialized() else ():
+    for one in overrides():
         key, _, value = one.lstrip("+").partition("=")
         if (CONFIGS / key).is_dir() and value.startswith("["):
             raise ValueError(
                 f"{one}: one file of configs/{key}/ at a time; to compare several, --multirun {key}=a,b"
             )
-        if key.startswith("subwords.") and not re.search(r"\$\{\.*subwords\b", tokenizer):
+        if (
+            "tokenizer" in config
+            and key.startswith("subwords.")
+            and not re.search(r"\$\{\.*subwords\b", tokenizer)
+        ):
             log.warning("%s does nothing: %s has no subwords", one, config.tokenizer.get("_target_"))
 
 

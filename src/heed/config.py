@@ -38,8 +38,13 @@ class ModelSettings:
         require_one_of("model.tie", self.tie, ("none", "two", "three"))
         require_between("model.dropout", self.dropout, 0, 1)
         require_between("model.word_dropout", self.word_dropout, 0, 1)
-        for key in ("embedding_dim", "encoder_dim", "encoder_layers", "decoder_dim", "decoder_layers"):
+        for key in ("embedding_dim", "encoder_dim", "decoder_dim"):
             require_between(f"model.{key}", getattr(self, key), 1)
+        for key in (
+            "encoder_layers",
+            "decoder_layers",
+        ):  # each costs memory before its weights are looked for
+            require_between(f"model.{key}", getattr(self, key), 1, 101)
 
 
 @dataclass
@@ -108,10 +113,6 @@ class MetricSettings:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        from sacrebleu.metrics import BLEU
-
-        if self.tokenize is not None:
-            require_one_of("metrics.tokenize", self.tokenize, tuple(BLEU.TOKENIZERS))
         require_between("metrics.bootstrap", self.bootstrap, 0, 1_000_000)
 
     @property

@@ -21,7 +21,7 @@ def linear(
     x: Float[Tensor, "*B I"], weight: Float[Tensor, "O I"], bias: Float[Tensor, " O"] | None = None
 ) -> Float[Tensor, "*B O"]:
     """x Wᵀ + b, as `torch.nn.functional.linear`."""
-    if _packs is not None and _has_pack(x, weight):
+    if _packs is not None and _can_be_packed(x, weight):
         return _by_packed(x, weight, bias)
     if _is_onednns(x, weight) and not torch.is_autocast_enabled("cpu"):
         return _Linear.apply(x, weight, bias) if torch.is_grad_enabled() else _forward(x, weight, bias)
@@ -72,7 +72,7 @@ def unchanging_weights() -> Iterator[None]:
         _packs = before
 
 
-def _has_pack(x: Tensor, weight: Tensor) -> bool:
+def _can_be_packed(x: Tensor, weight: Tensor) -> bool:
     return (
         fast.enabled
         and HAS_ONEDNN

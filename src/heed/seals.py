@@ -57,6 +57,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_sealed(path, json.dumps(sealed, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
+def plain(content: dict[str, Any]) -> dict[str, Any]:
+    """The content as it is when it is read again: paths, and numbers that JSON does not have, are text."""
+    return json.loads(json.dumps(content, default=str), parse_constant=str)
+
+
 def write_sealed(path: Path, text: str) -> None:
     """Writes the text with its seal, for which it has BLANK in its beginning."""
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from heed.files import CannotWriteError
 
+INTERRUPTED = 130  # the exit status of what was stopped, as a shell gives it for Ctrl-C
+
 
 def stopping_signals() -> list[signal.Signals]:
     """What asks a process to stop: Ctrl-C, `kill`, and a terminal that is closed (unless by nohup that is ignored)."""

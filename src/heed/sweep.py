@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from hydra import compose
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -27,9 +27,7 @@ from heed.config import CompareConfig, TrainConfig, train_config, typed
 from heed.data.prepare import recipe_of
 from heed.run import Run, default_path, relevant
 from heed.seals import read_json
-from heed.signals import stopping_signals
-
-INTERRUPTED = 130
+from heed.signals import INTERRUPTED, stopping_signals
 
 
 def is_one_of_many() -> bool:
@@ -100,7 +98,7 @@ class CompareRuns(Callback):
             comparison = typed(CompareConfig, settings)
             comparison.search, comparison.split = asdict(first.search), first.test_split
             comparison.device = first.device
-            summary = compare_runs(list(asked), comparison, first.names["search"], notes)
+            summary = compare_runs(list(asked), comparison, "trained", notes)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(INTERRUPTED)
@@ -150,18 +148,10 @@ def refuse_other(run: Run, asked: TrainConfig) -> None:
             )
 
 
-def jobs(arguments: Sequence[str]) -> Iterator[list[str]]:
-    """The overrides of each job of a multirun, as Hydra's basic sweeper combines them: of a key, the last counts."""
-    ways = {}
-    for override in OverridesParser.create(_config_loader()).parse_overrides(list(arguments)):
-        key = override.get_key_element()
-        values = (
-            override.sweep_string_iterator()
-            if override.is_sweep_override()
-            else [override.get_value_element_as_str()]
-        )
-        ways[key] = [f"{key}={value}" for value in values]
-    yield from map(list, product(*ways.values()))
+def jobs(arguments: Sequence[str]) -> list[list[str]]:
+    """The overrides of each job of a multirun, as Hydra combines them: of a key, the last counts."""
+    parsed = OverridesParser.create(_config_loader()).parse_overrides(list(arguments))
+    return BasicSweeper.split_arguments(parsed, None)[0]
 
 
 def _config_loader() -> Any:

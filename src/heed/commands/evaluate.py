@@ -15,7 +15,7 @@ from heed.config import EvaluateConfig, TrainConfig
 from heed.files import file_name, locked, restore, set_aside
 from heed.loading import as_list, held_out, make_translator, which_weights
 from heed.run import Run, differing
-from heed.seals import check_digests, read_json, sha256
+from heed.seals import check_digests, plain, read_json, sha256
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def directory_of(config: EvaluateConfig, split: str, search_name: str, trained: 
     Where the search goes by the name of the run's own, it says in what search and metrics differ from that: two that
     are not the same have never one name.
     """
-    name, own = name_search(search_name, trained), trained.names["search"]
+    name, own = name_search(search_name, trained), name_search("trained", trained)
     if name == own or name.startswith(f"{own}-"):
         here = {"search": config.search, "metrics": config.metrics.over(trained.metrics).protocol}
         there = {"search": asdict(trained.search), "metrics": trained.metrics.protocol}
@@ -95,8 +95,9 @@ def directory_of(config: EvaluateConfig, split: str, search_name: str, trained: 
 
 
 def name_search(search_name: str, trained: TrainConfig) -> str:
-    """The name with that of the run's own search for `trained`."""
-    return re.sub(r"^trained(?=-|$)", lambda _: trained.names["search"], search_name)
+    """The name with that of the run's own search for `trained`; as part of a file's name, for a run may say any."""
+    own = trained.names.get("search", "own")
+    return file_name(re.sub(r"^trained(?=-|$)", lambda _: own, search_name))
 
 
 def find_or_make(
@@ -121,9 +122,8 @@ def earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None:
     try:
         scores = read_json(directory / "scores.json")
         check_digests(directory, scores["files"], ["hypotheses.txt", "sentences.jsonl"])
-        # A run is known by its weights, not by how its path was written; JSON has no infinity.
-        plain = json.loads(json.dumps(info), parse_constant=str)
-        same = all(scores["info"].get(key) == value for key, value in plain.items() if key != "runs")
+        # A run is known by its weights, not by how its path was written.
+        same = all(scores["info"].get(key) == value for key, value in plain(info).items() if key != "runs")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s: %s; the evaluation is made again", directory, error)
         return None

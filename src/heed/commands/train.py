@@ -14,6 +14,7 @@ from heed.config import EvaluateConfig, TrainConfig
 from heed.data.prepare import Prepared
 from heed.files import locked
 from heed.run import Run, flat
+from heed.signals import INTERRUPTED
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def _train(config: TrainConfig, run: Run, prepared: Prepared, split: str) -> Non
     if not trainer.train():
         trainer.monitor.close()
         print(f"interrupted at step {trainer.step:,} and saved; the same command goes on from there")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     peak = {} if was_finished else {"peak_memory": peak_memory(trainer.device)}
     run.record(finished=True, lines=trainer.monitor.lines, **peak)
     print(f"trained {trainer.step:,} steps; {time.perf_counter() - start:.0f} s since the last start")
@@ -74,7 +75,7 @@ def _train(config: TrainConfig, run: Run, prepared: Prepared, split: str) -> Non
         str(run.path), "best", split, asdict(config.search), config.metrics, config.device
     )
     pairs = list(build_corpus(config.data).pairs(split))
-    directory, scores = find_or_make(evaluation, config.names["search"], config, pairs)
+    directory, scores = find_or_make(evaluation, "trained", config, pairs)
     print(summary(directory, scores))
     found = {f"test/{name}": scores[name]["score"] for name in METRICS}
     trainer.monitor.hparams(trainer.step + 1, hparams(config), found)

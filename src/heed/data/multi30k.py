@@ -5,6 +5,7 @@ from pathlib import Path
 
 from heed.data.download import download
 from heed.data.files import Files
+from heed.files import refuse_paths
 
 URL = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/"
 TOKENISED = "{split}.lc.norm.tok.{lang}"  # the pattern of the files that upstream lower-cased and tokenised
@@ -52,6 +53,7 @@ class Multi30k(Files):
     def _path(self, split: str, lang: str) -> Path:
         if self.source is None:
             name = self._name(split, lang)
+            refuse_paths(name)
             folder, name = ("tok", name) if self.pattern == TOKENISED else ("raw", f"{name}.gz")
             path = Path(self.cache) / name
             if not path.exists():

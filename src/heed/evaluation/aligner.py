@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from heed.evaluation.alignment import between_words
 from heed.evaluation.links import Agreement, Gold, Links, agreement
+from heed.evaluation.sentences import split_pieces
 from heed.text import SPACE, Tokenizers
 from heed.text.tokenizer import printable
 
@@ -90,13 +91,16 @@ def _shifted(alignment: Float[np.ndarray, "T S"], offset: int) -> Float[np.ndarr
 def words_of(pieces: Sequence[str], line: str) -> list[int] | None:
     """Which word of the line, as split at white space, each piece belongs to; None where the pieces do not tell."""
     spelled = [_plain(printable(word)) for word in line.split()]
-    begins = [piece.startswith(SPACE) for piece in pieces]
-    if not any(begins) and len(pieces) == len(spelled):
+    if len(pieces) == len(spelled) and not any(piece.startswith(SPACE) for piece in pieces):
         words = list(range(len(spelled)))  # pieces are words
     else:
-        words = [sum(begins[1 : i + 1]) for i in range(len(pieces))]
-        if not words or words[-1] != len(spelled) - 1:
+        _, words = split_pieces(pieces, spaced=True)
+        last = max(
+            (word for piece, word in zip(pieces, words, strict=True) if piece.strip(SPACE)), default=-1
+        )
+        if last != len(spelled) - 1 or last < 0:
             return None
+        words = [min(word, last) for word in words]  # a space at the end, which no word follows
     # As many words may still be other words, where a tokenizer drops or joins some.
     found = (
         SPECIAL.fullmatch(piece) or _plain(piece) in spelled[word]

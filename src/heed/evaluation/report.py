@@ -1,6 +1,5 @@
 """Writes an evaluation: hypotheses, n-best list, scores, alignments, heat maps, and a report to read."""
 
-import json
 import platform
 import random
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from heed.evaluation.page import Table, write_page
 from heed.evaluation.sentences import Shown, merge_words, save_sentences
 from heed.files import locked, replacing, write_text
 from heed.run import flat
-from heed.seals import digests, write_json
+from heed.seals import digests, plain, write_json
 from heed.text.tokenizer import printable
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def write_evaluation(
         "tokens_per_second": num_tokens / max(seconds, 1e-9),
         "alignment_entropy": corpus_entropy([translation.alignment for translation in best]),
         "agreement_by_offset": {f"{offset:+d}": one._asdict() for offset, one in (agreements or {}).items()},
-        "info": json.loads(json.dumps(info, default=str), parse_constant=str),  # no paths, NaN as text
+        "info": plain(info),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "machine": {"cpu": _cpu(), "threads": torch.get_num_threads()},
     }

@@ -53,13 +53,14 @@ def merge_words(
 def _words(pieces: Sequence[str]) -> tuple[list[str], list[int]]:
     """The words, and which of them each piece belongs to."""
     spaced = any(piece.startswith(SPACE) for piece in pieces)
-    words, places = _split(pieces, spaced)
+    words, places = split_pieces(pieces, spaced)
     if spaced and len(words) - words.count(END) < 2 and UNSPACED.search(words[0]):
-        words, places = _split(pieces, False)
+        words, places = split_pieces(pieces, False)
     return [word or SPACE for word in words], places  # a space that no word follows
 
 
-def _split(pieces: Sequence[str], spaced: bool) -> tuple[list[str], list[int]]:
+def split_pieces(pieces: Sequence[str], spaced: bool) -> tuple[list[str], list[int]]:
+    """The words, and which of them each piece belongs to. They begin at '▁' (`spaced`), or each piece is one."""
     words: list[list[str]] = []
     places = []
     for piece in pieces:

@@ -68,7 +68,7 @@ class Memory(NamedTuple):
     mask: Bool[Tensor, "B S"]  # True on real tokens
 
     def select(self, rows: Tensor) -> "Memory":
-        """The memory of some of the sentences, by index or by boolean mask."""
+        """The memory of some of the sentences, by index."""
         return Memory(self.keys[rows], self.values[rows], self.mask[rows])
 
 

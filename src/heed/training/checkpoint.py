@@ -100,7 +100,7 @@ def check_shapes(model: nn.Module, saved: Tensors, path: Path) -> None:
         different = sorted(
             name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)
         )
-        raise ValueError(f"{path} is of another model: it differs in {', '.join(different)}")
+        raise ValueError(f"{path} is of another model: it differs in {', '.join(different[:9])}")
 
 
 def weight_files(directory: Path, name: str) -> list[Path]:

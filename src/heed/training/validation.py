@@ -4,6 +4,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 
@@ -23,28 +24,21 @@ LONGEST = SearchSettings.max_source_length
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Validator:
     """Measures a model on the validation split, the same way each time."""
 
-    def __init__(
-        self,
-        batches: Batches,
-        text: tuple[Sequence[str], Sequence[str]],
-        tokenizers: Tokenizers,
-        metrics: dict[str, object],
-        num_samples: int,
-        device: torch.device,
-        autocast: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        """Args: the split as batches and as text; sacrebleu's options for BLEU; how many translations to show."""
-        self.batches = batches
-        self.sources, self.references = text
-        self.tokenizers = tokenizers
-        self.metrics = metrics
-        self.num_samples = num_samples
-        self.device = device
-        self.autocast = autocast
-        stores = (batches.pairs.src, batches.pairs.tgt)
+    batches: Batches
+    text: tuple[Sequence[str], Sequence[str]]  # of the same split: sources and references
+    tokenizers: Tokenizers
+    metrics: dict[str, object]  # sacrebleu's options for BLEU
+    num_samples: int  # translations to show
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager[None]]
+
+    def __post_init__(self) -> None:
+        """Warns of sentences that it will cut."""
+        stores = (self.batches.pairs.src, self.batches.pairs.tgt)
         if long := sum(int((store.lengths >= LONGEST).sum()) for store in stores):  # EOS is one more
             log.warning(
                 "%d validation sentences have more than %d pieces, the end symbol counted: cut to these",
@@ -54,17 +48,18 @@ class Validator:
 
     def __call__(self, model: Seq2Seq) -> tuple[dict[str, float], list[tuple[str, str, Translation]]]:
         """Metrics by TensorBoard tag, and samples: source, reference, translation."""
+        sources, references = self.text
         teacher_forced = self._teacher_forced(model)
         nll = teacher_forced["loss"]
         translator = Translator([model], self.tokenizers, SearchSettings(width=1), self.device, self.autocast)
         with unchanging_weights():
-            translations = [best[0] for best in translator.translate(self.sources)]
+            translations = [best[0] for best in translator.translate(sources)]
         hypotheses = [translation.text for translation in translations]
         metrics = {f"val/{name}": value for name, value in teacher_forced.items()} | {
             "val/perplexity": perplexity(nll),
-            "val/bleu": bleu(hypotheses, self.references, **self.metrics),  # type: ignore[arg-type]
+            "val/bleu": bleu(hypotheses, references, **self.metrics),  # type: ignore[arg-type]
         }
-        samples = list(zip(self.sources, self.references, translations, strict=True))[: self.num_samples]
+        samples = list(zip(sources, references, translations, strict=True))[: self.num_samples]
         return metrics, samples
 
     @torch.no_grad()
