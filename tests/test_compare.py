@@ -416,6 +416,7 @@ def test_a_comparison_waits_for_the_one_that_is_being_written(tmp_path, monkeypa
             writing = pool.submit(comparison_report.write_comparison, tmp_path, summary, {}, [])
             while "waiting for" not in caplog.text:
                 assert not writing.done()
+                time.sleep(0.01)
         writing.result()
     assert json.loads((tmp_path / "compare.json").read_text()) == summary
 

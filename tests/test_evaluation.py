@@ -6,6 +6,7 @@ import re
 import statistics
 import subprocess
 import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -569,6 +570,7 @@ def test_an_evaluation_waits_for_the_one_that_is_being_written(tmp_path, caplog)
             writing = pool.submit(evaluate, tmp_path / "e")
             while "waiting for" not in caplog.text:
                 assert not writing.done()
+                time.sleep(0.01)
             assert not (tmp_path / "e").exists()
         assert writing.result() and (tmp_path / "e" / "scores.json").exists()
 

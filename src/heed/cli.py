@@ -51,8 +51,9 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
                 fast.enabled = config.pop("fast")
                 if not isinstance(fast.enabled, bool):
                     raise ValueError(f"fast is {fast.enabled!r}: it must be true or false")
-                if HydraConfig.get().mode != RunMode.MULTIRUN:  # of many, each says it itself
-                    refuse_idle(config)
+                hydra_config = HydraConfig.get()
+                if hydra_config.mode != RunMode.MULTIRUN or hydra_config.job.name != "train":
+                    refuse_idle(config)  # of many runs, each is a command of its own that says it
                 function(config)
             except BrokenPipeError:
                 write_no_more()

@@ -40,10 +40,8 @@ class ModelSettings:
         require_between("model.word_dropout", self.word_dropout, 0, 1)
         for key in ("embedding_dim", "encoder_dim", "decoder_dim"):
             require_between(f"model.{key}", getattr(self, key), 1)
-        for key in (
-            "encoder_layers",
-            "decoder_layers",
-        ):  # each costs memory before its weights are looked for
+        for key in ("encoder_layers", "decoder_layers"):
+            # Each layer costs memory before its weights are looked for.
             require_between(f"model.{key}", getattr(self, key), 1, 101)
 
 

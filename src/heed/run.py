@@ -263,7 +263,8 @@ def default_path(names: dict[str, str], seed: int, overrides: Sequence[str]) -> 
     data, recipe = names.get("data", "data"), names.get("experiment", "default")
     parts = [recipe if recipe != data else "", names.get("decoder", "decoder")]
     # The class is the score's name where there is no YAML of it.
-    in_path = (*IN_PATH, "score._target_") if {"~score", "~score=null"} & {*overrides} else IN_PATH
+    without = any(one.partition("=")[0] == "~score" for one in overrides)
+    in_path = (*IN_PATH, "score._target_") if without else IN_PATH
     parts += sorted(
         file_name(override.lstrip("+"))  # it has to be named in commands
         for override in overrides
