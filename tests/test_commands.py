@@ -705,11 +705,8 @@ def test_an_override_of_what_is_learned_gets_its_own_directory() -> None:
         "runs/grammar/luong-data.src_de-data.tgt_fr-max_length_90/dot/seed1"
     )
     del names["experiment"]
-    swept = [
-        "~score=null",
-        "+score._target_=mine.Dot",
-        "+score.power=2",
-    ]  # as Hydra hands it to a job of many
+    # As Hydra hands it to a job of many.
+    swept = ["~score=null", "+score._target_=mine.Dot", "+score.power=2"]
     assert default_path(names, 1, swept) == default_path(names, 1, ["~score", *swept[1:]])
     assert default_path(names, 1, ["~score", "+score._target_=mine.Dot", "+score.power=2"]) == Path(
         "runs/grammar/default-luong-score.power_2/dot/seed1"

@@ -1,11 +1,13 @@
 """What the machine offers: device, precision, allocator."""
 
 import ctypes
+import platform
 import resource
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -49,6 +51,17 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return HAS_BF16
+
+
+def cpu_name() -> str:
+    """The processor's name; Linux alone keeps it in a file."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n"):
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
 
 
 def keep_freed_memory() -> None:

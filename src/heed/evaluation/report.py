@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from heed.device import cpu_name
 from heed.evaluation.alignment import corpus_entropy, save_alignments
 from heed.evaluation.heatmap import alignment_figure, save_png
 from heed.evaluation.links import Agreement
@@ -80,7 +81,7 @@ def write_evaluation(
         "agreement_by_offset": {f"{offset:+d}": one._asdict() for offset, one in (agreements or {}).items()},
         "info": plain(info),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
-        "machine": {"cpu": _cpu(), "threads": torch.get_num_threads()},
+        "machine": {"cpu": cpu_name(), "threads": torch.get_num_threads()},
     }
     line_bleu = sentence_bleu(hypotheses, references, **protocol)
     examples = _examples(line_bleu, [len(translation.src_pieces) for translation in best])
@@ -288,14 +289,3 @@ def _n_best_table(translations: "Sequence[Sequence[Translation]]") -> str:
 
 def _one_line(text: str) -> str:
     return text.replace("\n", " ").replace("\r", " ")
-
-
-def _cpu() -> str:
-    """The processor's name; Linux alone keeps it in a file."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n"):
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
