@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -610,6 +610,28 @@ def test_a_run_goes_on_where_its_corpus_has_moved_to_and_logs_otherwise(tmp_path
     ]
     command("train", *arguments, f"run={run}", "training.max_epochs=1", "training.log_every=2")
     assert command("evaluate", f"run={run}")[1]["bleu"] == scores["bleu"]
+
+
+@pytest.mark.parametrize("copied", [("config.yaml", "corpus.json", "tokenizer.model"), ("training.json",)])
+def test_trained_weights_without_a_training_state_are_not_trained_over(
+    run: Path, tmp_path: Path, copied: Sequence[str]
+) -> None:
+    copy = tmp_path / "copy"
+    (copy / "checkpoints").mkdir(parents=True)
+    for name in {"config.yaml", "corpus.json", "tokenizer.model", "checkpoints/best.safetensors", *copied}:
+        shutil.copyfile(run / name, copy / name)
+    before = (copy / "checkpoints" / "best.safetensors").stat().st_mtime_ns
+    with pytest.raises(ValueError, match=r"no training state to go on from: .* Copy its checkpoints/last"):
+        command("train", *overrides(run.parent), f"run={copy}")
+    assert (copy / "checkpoints" / "best.safetensors").stat().st_mtime_ns == before
+    shutil.copyfile(*(one / "checkpoints" / "last.safetensors" for one in (run, copy)))
+    command("train", *overrides(run.parent), f"run={copy}")
+    assert (copy / "checkpoints" / "best.safetensors").stat().st_mtime_ns == before
+
+
+def test_others_may_read_what_they_may_read_of_other_files(run: Path) -> None:
+    modes = {path.stat().st_mode for path in run.rglob("*") if path.is_file()}
+    assert modes == {(run / "config.yaml").stat().st_mode}
 
 
 def test_empty_and_long_training_lines_are_dropped_with_a_count_and_empty_test_lines_kept(

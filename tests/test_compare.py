@@ -431,6 +431,9 @@ def test_the_legend_is_within_the_picture() -> None:
         (legend,) = figure.legends
         box = legend.get_window_extent()
         assert len(legend.texts) == 5 and box.x0 >= 0 and box.x1 <= figure.bbox.x1
+        drawn, empty = figure.axes
+        assert all(float(tick).is_integer() for tick in drawn.get_xticks()) and not drawn.texts
+        assert [text.get_text() for text in empty.texts] == ["There are no points to draw."]
 
 
 def paired(a: list[str], b: list[str], **protocol: object) -> Difference:
@@ -476,6 +479,8 @@ def test_tables_say_what_the_numbers_are() -> None:
         *("a", "1, 2", "31.00 ± 1.41", "32.00 ± 1.41", "33.00 ± 1.41", "–", "0.500 ± 0.000", "25.0 ± 0.0")
     ]
     assert pairs.rows == [["b against a", "-11.00", "0.0100", "<0.0001", "yes"]]
+    level = summarise("t", systems_of(runs), [Difference(("a", "b"), [1, 2], -0.001, 0.4, 0.4)], [])
+    assert tables(level)[1].rows == [["b against a", "+0.00", "0.4000", "0.4000", "no"]]
     assert lengths.head == ["words (sentences)", "0-5 (7)", "6-10 (30)"]
     assert lengths.rows[0] == ["a", "31.00", "32.00"] and summary["systems"]["a"]["validation_bleu"] == {
         3: 31.0

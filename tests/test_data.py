@@ -446,7 +446,7 @@ def test_tsv_columns_packing_and_errors(tmp_path: Path) -> None:
         list(Tsv("a", "b", table(tmp_path / "y", rows[:3]), val=1, test=2).pairs("val"))
     with pytest.raises(ValueError, match=r"of 2 lines none has text in both columns"):
         list(Tsv("a", "b", table(tmp_path / "z", [("", "x"), ("y", "")])).pairs("val"))
-    with pytest.raises(ValueError, match=r"data\.file=.* is no file, which can be read more than once"):
+    with pytest.raises(ValueError, match=r"data\.file=.* is a directory or a pipe: give a file"):
         Tsv("a", "b", str(tmp_path)).fingerprint()
     with pytest.raises(ValueError, match=r"data\.seed is -3"):
         Tsv("a", "b", file, seed=-3)

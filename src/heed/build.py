@@ -156,8 +156,8 @@ def check_energies(score: Score) -> None:
     if not torch.allclose(alone, energy[:1, :, :-2], rtol=1e-3, atol=1e-3 * largest):
         raise ValueError(
             f"score: {name} gives a query and a key another energy where other queries, keys or "
-            "sentences stand beside them. Which do is chance: keys are padded to the longest sentence of a batch, and "
-            "hypotheses are asked for side by side"
+            "sentences stand beside them, which is chance: keys are padded to the longest sentence of a batch. Compute "
+            "each from its query, its key and the key's position alone, with no mean, norm or maximum over others"
         )
 
 

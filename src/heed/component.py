@@ -74,7 +74,10 @@ def _cause(error: Exception, target: str) -> str:
     """What is wrong, of Hydra's words; where it is the module's own mistake, that and its place."""
     cause = error.__cause__
     if cause is None or (isinstance(cause, ModuleNotFoundError) and target.startswith(str(cause.name))):
-        return " ".join(str(error).split())
+        module = target.partition(".")[0]
+        missing = isinstance(cause, ModuleNotFoundError) and cause.name == module
+        advice = [f"Put the directory that holds {module}.py on PYTHONPATH"] if missing else []
+        return " ".join([*str(error).split(), *advice])
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(cause.__traceback__)]
     others = ("<", str(Path(hydra.__file__).parent), str(Path(importlib.__file__).parent))
     places = [f" ({file}, line {line})" for file, line in frames if not file.startswith(others)]

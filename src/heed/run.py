@@ -57,6 +57,12 @@ class Run:
         """Whether there is something trained that could be lost."""
         return any(self.checkpoints.glob("*.safetensors"))
 
+    @property
+    def finished(self) -> bool:
+        """Whether it is a run, and its training has ended."""
+        unrecorded = (self.checkpoints / "best.safetensors").exists()  # an older run, or one copied in part
+        return self.config_file.exists() and bool(self.facts().get("finished", unrecorded))
+
     def check(self, config: TrainConfig) -> None:
         """`ValueError`, naming the keys, where the directory holds a run of another configuration."""
         self.refuse_links()

@@ -55,7 +55,7 @@ def compare_runs(
     from heed.evaluation.comparison_report import write_comparison
     from heed.evaluation.significance import Scored, differences
 
-    finished = [path for path in paths if is_finished(Run(path))]
+    finished = [path for path in paths if Run(path).finished]
     unfinished = (path for path in paths if path not in finished)
     notes = [*notes, *(f"left out, since its training has not finished: {path}" for path in unfinished)]
     if not finished:
@@ -102,12 +102,6 @@ def compare_runs(
     print(html.unescape((out / "compare.md").read_text(encoding="utf-8")))
     print(f"report: {out / 'compare.md'}\npage:   {out / 'compare.html'}")
     return summary
-
-
-def is_finished(run: Run) -> bool:
-    """Whether it is a run, and its training has ended."""
-    older = (run.checkpoints / "best.safetensors").exists()  # than records of that
-    return run.config_file.exists() and bool(run.facts().get("finished", older))
 
 
 def common_search(configs: dict[str, TrainConfig], given: dict[str, Any]) -> SearchSettings:

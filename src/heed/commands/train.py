@@ -40,7 +40,14 @@ def train(config: TrainConfig, path: str | Path) -> None:
     from heed.build import build_model, check_decoder, check_energies
     from heed.device import pick_device
     from heed.evaluation.metrics import make_bleu
+    from heed.training.checkpoint import states
 
+    if run.finished and not states(run.checkpoints):
+        raise ValueError(
+            f"{run.path} holds trained weights, and no training state to go on from: training would begin anew and "
+            "replace them. Copy its checkpoints/last.safetensors too, name another directory (make: RUN=..., script: "
+            "run=...), or remove this one"
+        )
     make_bleu(str(config.metrics.tokenize), lowercase=False)  # some need what is not here
     pick_device(config.device)
     # Parts that do not fit are told before the corpus is prepared.

@@ -62,7 +62,9 @@ class Tsv(Corpus):
             raise ValueError("data.file is not set; give the tab-separated file")
         path = Path(self.file)
         if path.exists() and not path.is_file():
-            raise ValueError(f"data.file={path} is no file, which can be read more than once")
+            raise ValueError(
+                f"data.file={path} is a directory or a pipe: give a file, which can be read more than once"
+            )
         return path
 
     def _rows(self) -> Iterator[tuple[str, str]]:

@@ -105,7 +105,7 @@ def _differences(pairs: list[dict[str, Any]]) -> Table:
     rows = [
         [
             f"{one['systems'][1]} against {one['systems'][0]}",
-            f"{one['bleu']:+.2f}",
+            f"{round(one['bleu'], 2) + 0.0:+.2f}",  # not -0.00
             _p_value(one["bootstrap"]),
             _p_value(one["randomisation"]),
             "yes" if max(one["bootstrap"], one["randomisation"]) < LEVEL else "no",
@@ -197,6 +197,7 @@ def charts(summary: dict[str, Any]) -> list[Chart]:
 
 def _figure(drawn: Sequence[Chart]) -> Any:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(11, 4), layout="constrained")
     for axes, chart in zip(figure.subplots(1, len(drawn)), drawn, strict=True):
@@ -204,6 +205,10 @@ def _figure(drawn: Sequence[Chart]) -> Any:
             xs, ys = zip(*points, strict=True) if points else ((), ())
             axes.plot(xs, ys, marker=marker, markersize=4, label=name.replace("$", r"\$"))
         axes.set(title=chart.title, xlabel=chart.x_label, ylabel=chart.y_label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # updates, and words
+        if not any(chart.lines.values()):
+            axes.set(xticks=[], yticks=[])
+            axes.text(0.5, 0.5, "There are no points to draw.", ha="center", transform=axes.transAxes)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     widest = max(len(name) for chart in drawn for name in chart.lines) + 6  # with the line before it

@@ -156,7 +156,10 @@ def read_weights(directory: Path, name: str) -> tuple[Tensors, Path]:
 def _save(tensors: Tensors, state: Any, path: Path) -> None:
     # All in one value: the order in which safetensors writes several is not always the same.
     about = json.dumps({"format": FORMAT, "sha256": BLANK, "state": state})
+    path.touch()
+    mode = path.stat().st_mode
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"heed": about})
+    path.chmod(mode)  # as any new file's: safetensors makes it its owner's alone
     seal(path)
 
 
