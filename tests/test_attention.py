@@ -82,6 +82,9 @@ def test_attend_with_a_score_and_softmax_is_attention(name):
     answer, weights = attend(query, states, states, score)
     assert_close(answer, context, rtol=1e-12, atol=1e-12)
     assert_close(weights, alignment, rtol=1e-12, atol=1e-12)
+    for given in ((query[0], states[0]), (query[None], states[None])):  # some scores would broadcast these
+        with pytest.raises(ValueError, match=rf"takes queries \(B, N, {D}\) and keys \(B, S, {D}\), not \("):
+            attend(*given, given[1], score)
 
 
 def test_attention_is_the_mean_of_the_states_weighed_by_the_softmax():

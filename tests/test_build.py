@@ -22,6 +22,9 @@ class Plain(Score):
         super().__init__(query_dim, key_dim)
         self.power, self.label = power, label
 
+    def forward(self, query: Tensor, keys: Tensor) -> Tensor:
+        return self.power * query @ keys.mT
+
 
 def test_component_checks_what_is_typed_and_takes_what_is_not() -> None:
     target = {"_target_": f"{__name__}.Plain"}

@@ -291,6 +291,7 @@ def test_a_target_deep_in_a_yaml_of_ones_own_is_trusted(tmp_path, monkeypatch):
             "my_scores.Mine",
             r"score\._target_ is 'my_scores\.Mine', which cannot be imported: .*Are you sure that [^?]*\?$",
         ),
+        ("heed.score.Score", r"score\._target_ is 'heed\.score\.Score', which does not define forward"),
         ("pathlib.Path", r"score\._target_ is 'pathlib\.Path': it must be a subclass of Score"),
     ],
 )

@@ -125,7 +125,8 @@ def test_stop_anywhere_and_resume_is_never_stopped(tmp_path: Path, more: list[st
     assert whole.train()
     steps_per_epoch = whole.total_steps // 3
     anywhere = random.SystemRandom().randrange(2, whole.total_steps - 1)
-    for stop in (1, steps_per_epoch - 1, steps_per_epoch + 2, whole.total_steps - 1, anywhere):
+    near_the_end = (whole.total_steps - 1, whole.total_steps)
+    for stop in (1, steps_per_epoch - 1, steps_per_epoch + 2, *near_the_end, anywhere):
         name = f"stopped-{stop}"
         shutil.rmtree(tmp_path / name, ignore_errors=True)
         trainer = make(tmp_path, name, *more)
@@ -267,7 +268,7 @@ def test_average_follows_its_formula(tmp_path: Path) -> None:
     ("schedule", "expected"),
     [
         ("constant", lambda s: min(1, (s + 1) / 7)),
-        ("inverse_sqrt", lambda s: (s + 1) / 7 if s < 7 else math.sqrt(7 / s)),
+        ("inverse_sqrt", lambda s: (s + 1) / 7 if s < 7 else math.sqrt(7 / (s + 1))),
         ("cosine", lambda s: (s + 1) / 7 if s < 7 else 0.5 * (1 + math.cos(math.pi * (s - 7) / (31 - 7)))),
         ("plateau", lambda s: min(1, (s + 1) / 7)),
     ],

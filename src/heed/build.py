@@ -66,7 +66,9 @@ def build_model(config: TrainConfig, vocabularies: tuple[int, int], joint: bool)
         )
     with forked(seed, "score"):
         score = component(
-            "score", config.score, Score, query_dim=settings.decoder_dim, key_dim=encoder.state_dim
+            *("score", config.score, Score),  # type: ignore[type-abstract]
+            query_dim=settings.decoder_dim,
+            key_dim=encoder.state_dim,
         )
     with forked(seed, "decoder"):
         decoder = component(

@@ -29,14 +29,16 @@ logging.getLogger("hydra.utils").disabled = True  # it would tell of what cannot
 def component(group: str, config: Mapping[str, Any], interface: type[T], **given: Any) -> T:
     """Makes what `config` describes: `_target_`, a subclass of `interface`, called with `given` and the other keys.
 
-    `ValueError` names a target that is missing, cannot be imported or is no such subclass, and a key that its class
-    does not take or whose value has the wrong type.
+    `ValueError` names a target that is missing, cannot be imported, is no such subclass or lacks a method of it, and a
+    key that its class does not take or whose value has the wrong type.
     """
     keys = {key: value for key, value in config.items() if key != "_target_"}
     target = config.get("_target_")
     cls = _class_of(group, config)
     if not issubclass(cls, interface):
         raise ValueError(f"{group}._target_ is {target!r}: it must be a subclass of {interface.__name__}")
+    if lacking := ", ".join(sorted(getattr(cls, "__abstractmethods__", ()))):
+        raise ValueError(f"{group}._target_ is {target!r}, which does not define {lacking}")
     try:
         signature = inspect.signature(cls, eval_str=True)
     except NameError:  # of an annotation that is there for type checkers alone

@@ -20,7 +20,7 @@ def list_scores() -> None:
         try:
             with initialize_config_dir(str(CONFIGS), version_base="1.3"):
                 config: Any = OmegaConf.to_container(compose(f"score/{path.stem}").score)
-            score = component("score", config, Score, query_dim=512, key_dim=512)
+            score = component("score", config, Score, query_dim=512, key_dim=512)  # type: ignore[type-abstract]
         except Exception as error:  # one of the user's own may be unfinished, or its module elsewhere
             print(f"{path.stem:11} cannot be made: {error}")
             continue

@@ -30,12 +30,18 @@ def attend(
         keys: what it is compared with.
         values: what is answered; attention takes the keys themselves.
         score: any function (query "N Q", keys "S K") -> energies "N S", or a `Score`, whose `prepare` is applied to
-            the keys.
+            the keys, and which takes exactly one axis B before these.
         normalize: makes weights of energies, along the last axis; `None` leaves them.
 
     Returns: the answers and the weights.
+    Raises: `ValueError` for a `Score` and other axes.
     """
     if isinstance(score, Score):
+        if query.dim() != 3 or keys.dim() != 3:
+            raise ValueError(
+                f"{type(score).__name__} takes queries (B, N, {score.query_dim}) and keys (B, S, {score.key_dim}), not "
+                f"{tuple(query.shape)} and {tuple(keys.shape)}: for one sentence, unsqueeze(0) both, and the values"
+            )
         keys = score.prepare(keys)
     return _read(score(query, keys), values, normalize)
 

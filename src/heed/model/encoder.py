@@ -63,7 +63,10 @@ class Encoder(nn.Module):
 
 
 class Bridge(nn.Module):
-    """The decoder's first state, tanh(W_s h), from the encoder's final state (Bahdanau et al. 2015, §A.2.2)."""
+    """The decoder's first state, tanh(W_s h), from the encoder's final state.
+
+    Bahdanau et al. 2015, §A.2.2, of the backward direction alone and without a bias; here of all directions, with one.
+    """
 
     def __init__(self, state_dim: int, dims: list[int]) -> None:
         """Args: `state_dim`, K; `dims`, the size of each tensor of the decoder's state that is learned."""

@@ -28,7 +28,7 @@ class Last(Score):
 
     def forward(self, query: Float[Tensor, "B N Q"], keys: Float[Tensor, "B S K"]) -> Float[Tensor, "B N S"]:
         """Energies 10⁴ i in float32 or wider, whose exponentials are 0 beside the greatest."""
-        places = torch.arange(keys.size(1), device=keys.device)
+        places = torch.arange(keys.size(-2), device=keys.device)
         return _constant(query, keys, 0) + 1e4 * places
 
 

@@ -1,12 +1,13 @@
 """What every attention score is."""
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 
-class Score(nn.Module):
+class Score(nn.Module, ABC):
     """Compares queries with keys and gives energies. Nothing else: no mask, no softmax, no context, no stored state.
 
     `Attention` calls `prepare` once per source sentence and `forward` at every decoder step, with as many
@@ -29,9 +30,9 @@ class Score(nn.Module):
         """Everything about the encoder states that no query changes, done once per source sentence."""
         return states
 
+    @abstractmethod
     def forward(self, query: Float[Tensor, "B N Q"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B N S"]:
         """The energy of each query with each prepared key."""
-        raise NotImplementedError
 
     def require_equal_dims(self) -> None:
         """Raises `ValueError` where a product of query and key is asked for and their sizes differ."""

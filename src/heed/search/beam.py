@@ -104,7 +104,7 @@ def beam_search(
 def _topk(x: Float[Tensor, "B X"], k: int) -> tuple[Float[Tensor, "B k"], Int[Tensor, "B k"]]:
     """`x.topk(k)`, but for ties; of many numbers on a CPU, by the k blocks of columns that have the greatest maxima."""
     block = 64
-    if x.is_cuda or x.numel() < 1 << 17 or x.size(1) < 4 * block * k:
+    if not x.is_cpu or x.numel() < 1 << 17 or x.size(1) < 4 * block * k:
         top, index = x.topk(k)
         return top, index
     num_blocks = x.size(1) // block
@@ -146,7 +146,7 @@ def _collect(steps: list[_Step], src_lengths: Tensor, settings: SearchSettings) 
     num_columns = max(step.ids.shape[1] for step in steps)
     finished = np.full((num_steps, num_sentences, num_columns), -np.inf)
     for t, step in enumerate(steps):
-        finished[t, step.rows, : step.ids.shape[1]] = step.finished.double().cpu().numpy()
+        finished[t, step.rows, : step.ids.shape[1]] = step.finished.cpu().numpy()
     normalized = finished / settings.penalty(np.arange(1, num_steps + 1))[:, None, None]
     by_sentence = normalized.swapaxes(0, 1).reshape(num_sentences, -1)
     best = np.argsort(-by_sentence, axis=1, kind="stable")[:, : settings.n_best]
@@ -174,7 +174,7 @@ def _collect(steps: list[_Step], src_lengths: Tensor, settings: SearchSettings) 
                 ids[m, :length].tolist(),
                 float(log_prob[m]),
                 float(rank_by[m]),
-                alignment[m, :length, :src_length],
+                alignment[m, :length, :src_length].copy(),  # a view would keep all of them
             )
         )
     return hypotheses

@@ -40,7 +40,7 @@ class Schedule:
         warmup = max(1, settings.warmup_steps)
         decays = {
             "constant": lambda step: 1.0,
-            "inverse_sqrt": lambda step: sqrt(warmup / step),  # Vaswani et al. 2017, §5.3
+            "inverse_sqrt": lambda step: sqrt(warmup / (step + 1)),  # Vaswani et al. 2017, §5.3
             "cosine": lambda step: 0.5 * (1 + cos(pi * (step - warmup) / max(1, total_steps - warmup))),
         }
         self.plateau: ReduceLROnPlateau | None = None

@@ -94,14 +94,16 @@ class Trainer:
     def train(self) -> bool:
         """Trains to the end and returns True; or to SIGINT, SIGTERM or SIGHUP, saves, and returns False.
 
+        The latter also where that was the last step: what comes after training is for the next command.
+
         `FloatingPointError` after `max_bad_steps` steps in a row with a loss or gradient that is not finite.
         """
         settings = self.settings
         stream = iter(self.batches)
         bar = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=None, dynamic_ncols=True)
         clock = time.perf_counter()
+        stopping = False
         with interruptible() as interrupted, bar:
-            stopping = False
             while not self.finished and not stopping:
                 self._update(list(islice(stream, settings.accumulate)))
                 stopping = interrupted()
@@ -134,7 +136,7 @@ class Trainer:
                         f"step {self.step}, epoch {epoch}: val loss {metrics['val/loss']:.3f}, "
                         f"ppl {metrics['val/perplexity']:.2f}, BLEU {metrics['val/bleu']:.2f}"
                     )
-        return self.finished
+        return self.finished and not stopping
 
     def _refuse_weights_not_finite(self) -> None:
         """`FloatingPointError` where they are no numbers any more: before they are validated, kept or saved."""
