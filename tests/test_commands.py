@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -612,13 +612,13 @@ def test_a_run_goes_on_where_its_corpus_has_moved_to_and_logs_otherwise(tmp_path
     assert command("evaluate", f"run={run}")[1]["bleu"] == scores["bleu"]
 
 
-@pytest.mark.parametrize("copied", [("config.yaml", "corpus.json", "tokenizer.model"), ("training.json",)])
+@pytest.mark.parametrize("more", [[], ["training.json"]])
 def test_trained_weights_without_a_training_state_are_not_trained_over(
-    run: Path, tmp_path: Path, copied: Sequence[str]
+    run: Path, tmp_path: Path, more: list[str]
 ) -> None:
     copy = tmp_path / "copy"
     (copy / "checkpoints").mkdir(parents=True)
-    for name in {"config.yaml", "corpus.json", "tokenizer.model", "checkpoints/best.safetensors", *copied}:
+    for name in ("config.yaml", "corpus.json", "tokenizer.model", "checkpoints/best.safetensors", *more):
         shutil.copyfile(run / name, copy / name)
     before = (copy / "checkpoints" / "best.safetensors").stat().st_mtime_ns
     with pytest.raises(ValueError, match=r"no training state to go on from: .* Copy its checkpoints/last"):

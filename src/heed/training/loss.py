@@ -84,10 +84,8 @@ class _CrossEntropy(torch.autograd.Function):
                 grad = probs.to(dtype)
                 grad_x[rows] = product(grad, W.T)
                 grad_W += product(grad.T, x[rows].T)
-        sum_x, sum_W = x.sum(0, dtype=bias.dtype), W.sum(0, dtype=bias.dtype)
-        uniform = log_sums - (sum_x @ sum_W + len(x) * b.sum(dtype=bias.dtype)) / len(
-            bias
-        )  # Σ mean_v -log p(v)
+        sum_x, sum_W, sum_b = (some.sum(0, dtype=bias.dtype) for some in (x, W, b))
+        uniform = log_sums - (sum_x @ sum_W + len(x) * sum_b) / len(bias)  # Σ mean_v -log p(v)
         if learning:
             even = smoothing / len(bias)
             grad_x -= even * sum_W
