@@ -536,6 +536,8 @@ def test_bad_configuration_is_told_before_any_work(
     [
         (["score=nonsense"], "Available options in 'score':\n\tbahdanau\n\tconcat\n\tcontent"),
         (["score=dot", "model.decoder_dim=12"], "error: Dot multiplies query and key"),
+        (["model.decoder_dim=100000000"], "error: out of memory: "),  # matrices of petabytes
+        (["model.decoder_dim=10000000000"], "error: out of memory: "),  # more bytes than have an address
         (["fast=perhaps"], "fast is 'perhaps': it must be true or false"),
         (
             ["experiment=multi30k_quik"],

@@ -36,8 +36,8 @@ OVERRIDE = re.compile(r"[+~]{0,2}\w[\w./@-]*=|~")
 def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Makes a command of a function of its composed configuration.
 
-    A mistake of the user's (`ValueError`, `OSError`, `FloatingPointError`) is told in one line, with exit status 2;
-    HYDRA_FULL_ERROR=1 shows where it came from.
+    A mistake of the user's (`ValueError`, `OSError`, `FloatingPointError`), or a lack of memory, is told without a traceback, with exit
+    status 2; HYDRA_FULL_ERROR=1 shows where it came from.
     """
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -63,6 +63,14 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
                 if os.environ.get("HYDRA_FULL_ERROR"):
                     raise
                 print(f"error: {error}", file=sys.stderr)
+                sys.exit(2)
+            except (RuntimeError, MemoryError) as error:
+                from heed.device import out_of_memory
+
+                if os.environ.get("HYDRA_FULL_ERROR") or not out_of_memory(error):
+                    raise
+                told = str(error).partition("\n")[0]
+                print(f"error: out of memory: {told}\na smaller model, or fewer batch_tokens, needs less", file=sys.stderr)
                 sys.exit(2)
             except KeyboardInterrupt:
                 print("interrupted", file=sys.stderr)

@@ -53,6 +53,12 @@ def has_bf16(device: torch.device) -> bool:
     return HAS_BF16
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says so: the CPU's allocator has no exception of its own."""
+    said = ("can't allocate memory", "Storage size calculation overflowed")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(one in str(error) for one in said)
+
+
 def cpu_name() -> str:
     """The processor's name; Linux alone keeps it in a file."""
     try:

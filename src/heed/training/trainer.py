@@ -15,6 +15,7 @@ from tqdm import tqdm
 from heed import fast
 from heed.config import TrainingSettings
 from heed.data.batches import Batch, Batches
+from heed.device import out_of_memory
 from heed.evaluation.metrics import perplexity
 from heed.model import Seq2Seq
 from heed.run import Run
@@ -274,8 +275,3 @@ class Trainer:
         torch.set_rng_state(state["random"])
         if self.device.type == "cuda" and state["random_cuda"] is not None:  # None: it was on a CPU until now
             torch.cuda.set_rng_state(state["random_cuda"], self.device)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether it says so: the CPU's allocator has no exception of its own."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
