@@ -139,10 +139,22 @@ def test_stop_anywhere_and_resume_is_never_stopped(tmp_path: Path, more: list[st
         assert_same(tmp_path / "whole", tmp_path / name)
 
 
-def test_an_interrupted_process_says_so_and_resumes_to_the_same_end(tmp_path: Path) -> None:
-    more = ["training.save_every=4", "training.max_epochs=8", "training.precision=fp32"]
+@pytest.mark.parametrize(
+    ("run", "precision", "compiled"),
+    [
+        (command, "fp32", "false"),
+        # In processes of their own: the compiler would stumble over this suite's checks of shapes.
+        pytest.param(script, "fp32", "true", marks=pytest.mark.slow),
+        pytest.param(script, "auto", "true", marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_process_says_so_and_resumes_to_the_same_end(  # type: ignore[no-untyped-def]
+    tmp_path: Path, run, precision: str, compiled: str
+) -> None:
+    more = ["training.save_every=4", "training.max_epochs=8"]
+    more += [f"training.precision={precision}", f"training.compile={compiled}"]
     arguments = [*overrides(tmp_path), *more]
-    command("train", *arguments, f"run={tmp_path / 'whole'}")
+    run("train", *arguments, f"run={tmp_path / 'whole'}")
     words = [sys.executable, "scripts/train.py", *arguments, f"run={tmp_path / 'killed'}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment)
@@ -158,7 +170,7 @@ def test_an_interrupted_process_says_so_and_resumes_to_the_same_end(tmp_path: Pa
     assert stopped["step"] < whole["step"], "the process was too fast for this test"
     assert process.returncode == 130
     assert "the same command goes on" in out
-    command("train", *words[2:])
+    run("train", *words[2:])
     assert_same(tmp_path / "whole", tmp_path / "killed")
 
 

@@ -70,7 +70,10 @@ def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
                 if os.environ.get("HYDRA_FULL_ERROR") or not out_of_memory(error):
                     raise
                 told = str(error).partition("\n")[0]
-                print(f"error: out of memory: {told}\na smaller model, or fewer batch_tokens, needs less", file=sys.stderr)
+                print(
+                    f"error: out of memory: {told}\na smaller model, or fewer batch_tokens, needs less",
+                    file=sys.stderr,
+                )
                 sys.exit(2)
             except KeyboardInterrupt:
                 print("interrupted", file=sys.stderr)
