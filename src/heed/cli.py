@@ -36,8 +36,8 @@ OVERRIDE = re.compile(r"[+~]{0,2}\w[\w./@-]*=|~")
 def script(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Makes a command of a function of its composed configuration.
 
-    A mistake of the user's (`ValueError`, `OSError`, `FloatingPointError`), or a lack of memory, is told without a traceback, with exit
-    status 2; HYDRA_FULL_ERROR=1 shows where it came from.
+    A mistake of the user's (`ValueError`, `OSError`, `FloatingPointError`) is told in one line, and lack of memory in
+    two, with exit status 2; HYDRA_FULL_ERROR=1 shows where it came from.
     """
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
