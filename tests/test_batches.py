@@ -1,18 +1,21 @@
 """Batches: every sentence once, the budget held, an order that can be resumed."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
-from itertools import islice, pairwise
+from itertools import combinations, islice, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from heed.data.batches import Batch, Batches, Sampling
+from heed.data.batches import AHEAD, Batch, Batches, Sampling
 from heed.data.store import EncodedPairs, Lines, StoreWriter, TokenStore
 from heed.text import SentencePiece, Tokenizers
 from heed.text.tokenizer import BOS, EOS, PAD
@@ -167,6 +170,31 @@ def test_sampled_batches_are_the_same_sentences_in_other_pieces_each_epoch(tmp_p
     resumed.load_state_dict({"epoch": 0, "cursor": len(whole) - 1})
     assert all(map(same, [first[-1], *second], islice(resumed, 1 + len(whole))))
     assert all(map(same, Batches(pairs, 200, seed=3).once(), fresh.once()))  # validation reads the best cut
+    rows = whole.plan(0)[0]
+    drawn = [
+        Batches(pairs, 200, seed=seed, sampling=sampling)._make(epoch, place, rows)[2]
+        for seed, epoch, place in ((3, 0, 0), (4, 0, 0), (3, 1, 0), (3, 0, 1))
+    ]
+    assert not any(same(*two) for two in combinations(drawn, 2)), "one sentence, other pieces"
+
+
+def test_batches_are_made_ahead_of_training_in_a_thread() -> None:
+    with stored([(3, 5), (2, 7)]) as (pairs, _, _):
+        batches = Batches(pairs, 8, seed=1)
+        collate, made, enough = batches.collate, [], threading.Event()
+
+        def watched(indices: NDArray[np.int64], sampled: Any) -> Batch:
+            made.append(threading.current_thread())
+            if len(made) == 1 + AHEAD:
+                enough.set()
+            return collate(indices, sampled)
+
+        batches.collate = watched  # type: ignore[method-assign]
+        running = iter(batches)
+        next(running)
+        assert enough.wait(60), "while one is asked for, so many more are made"
+        assert threading.main_thread() not in made
+        running.close()  # type: ignore[attr-defined]
 
 
 def test_an_error_in_making_a_batch_is_raised_where_it_is_asked_for() -> None:

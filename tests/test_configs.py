@@ -180,6 +180,21 @@ def test_both_directions_of_multi30k_have_one_recipe() -> None:
     assert en_de.score == de_en.score and en_de.score["_target_"] == "heed.score.Content"
 
 
+@pytest.mark.parametrize("pair", ["en_de", "de_en"])
+def test_the_recipes_for_quality_leave_nothing_to_defaults(pair: str) -> None:
+    """Who changes a default does not change what was published."""
+    recipe = yaml.safe_load((CONFIGS / "experiment" / f"multi30k_{pair}.yaml").read_text())
+    of_the_watcher = {"max_steps", "validate_every", "save_every", "keep", "log_every", "patience"}
+    of_the_watcher |= {"max_bad_steps", "num_samples"}
+    assert list(recipe["model"]) == [field.name for field in fields(ModelSettings)]
+    assert list(recipe["training"]) == [
+        field.name for field in fields(TrainingSettings) if field.name not in of_the_watcher
+    ]
+    chosen = {key.removeprefix("override /") for one in recipe["defaults"] for key in one}
+    assert chosen == {"score", "decoder", "tokenizer", "search"}
+    assert set(recipe["subwords"]) == set(composed("train").subwords)
+
+
 def test_make_leaves_a_recipe_its_choice_of_score_and_wiring() -> None:
     for arguments, chosen in (
         ([], []),
