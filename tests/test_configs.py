@@ -182,7 +182,7 @@ def test_both_directions_of_multi30k_have_one_recipe() -> None:
 
 @pytest.mark.parametrize("pair", ["en_de", "de_en"])
 def test_the_recipes_for_quality_leave_nothing_to_defaults(pair: str) -> None:
-    """Who changes a default does not change what was published."""
+    """Who changes a default of model, training or pieces does not change what was published."""
     recipe = yaml.safe_load((CONFIGS / "experiment" / f"multi30k_{pair}.yaml").read_text())
     of_the_watcher = {"max_steps", "validate_every", "save_every", "keep", "log_every", "patience"}
     of_the_watcher |= {"max_bad_steps", "num_samples"}
