@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from heed.config import TrainConfig, train_config
 from heed.data.prepare import prepare
 from heed.device import autocast, has_bf16
 from heed.run import Run
+from heed.signals import stopping_signals
 from heed.text import BOS, EOS, PAD
 from heed.training.checkpoint import (
     load_state,
@@ -635,6 +636,15 @@ def test_dropout_is_of_the_seed(tmp_path: Path) -> None:
         assert torch.initial_seed() == seed
 
 
+@pytest.fixture
+def heard_hangup() -> Iterator[None]:
+    """Under nohup too: a process is begun as it would be without."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heard_hangup")
 def test_a_closed_terminal_stops_it_saved_and_its_log_is_there_before(tmp_path: Path) -> None:
     """A bar and a line on a terminal that is gone are errors, more than once."""
     run, log = tmp_path / "run", tmp_path / "log"
@@ -657,9 +667,19 @@ def test_a_closed_terminal_stops_it_saved_and_its_log_is_there_before(tmp_path: 
         os.close(terminal)
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGHUP)
-        assert process.wait(60) == 130
+        try:
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
     assert re.search(r"interrupted at step \d+ and saved", log.read_text())
     assert load_state(run / "checkpoints")["step"] == int(re.search(r"at step (\d+) and", log.read_text())[1])
+
+
+@pytest.mark.usefixtures("heard_hangup")
+def test_under_nohup_a_closed_terminal_stops_nothing() -> None:
+    assert signal.SIGHUP in stopping_signals()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert signal.SIGHUP not in stopping_signals()
 
 
 @pytest.mark.parametrize("accumulate", [1, 3, 5])
