@@ -1,8 +1,11 @@
 """What the whole suite shares: shapes in heed's signatures are checked, torch keeps to one thread, no test is timed."""
 
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
@@ -18,3 +21,13 @@ torch.set_num_threads(1)
 
 settings.register_profile("heed", deadline=None)
 settings.load_profile("heed")
+
+
+@pytest.fixture
+def heard_signals() -> Iterator[None]:
+    """What the test begins hears a closed terminal and Ctrl-C, even where nohup or a script's `&` began the tests."""
+    heard = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in heard.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

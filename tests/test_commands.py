@@ -410,6 +410,7 @@ def test_translate_says_that_there_is_no_room_for_what_it_writes(run: Path) -> N
     )
 
 
+@pytest.mark.usefixtures("heard_signals")
 def test_translate_ends_at_once_while_it_waits_for_a_line(run: Path) -> None:
     """Its reader is gone, or Ctrl-C: the thread that waits for the next line is not to hold it up, or kill it."""
     command = [sys.executable, "scripts/translate.py", f"run={run}"]

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -636,15 +636,7 @@ def test_dropout_is_of_the_seed(tmp_path: Path) -> None:
         assert torch.initial_seed() == seed
 
 
-@pytest.fixture
-def heard_hangup() -> Iterator[None]:
-    """Under nohup too: a process is begun as it would be without."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
-@pytest.mark.usefixtures("heard_hangup")
+@pytest.mark.usefixtures("heard_signals")
 def test_a_closed_terminal_stops_it_saved_and_its_log_is_there_before(tmp_path: Path) -> None:
     """A bar and a line on a terminal that is gone are errors, more than once."""
     run, log = tmp_path / "run", tmp_path / "log"
@@ -675,7 +667,7 @@ def test_a_closed_terminal_stops_it_saved_and_its_log_is_there_before(tmp_path: 
     assert load_state(run / "checkpoints")["step"] == int(re.search(r"at step (\d+) and", log.read_text())[1])
 
 
-@pytest.mark.usefixtures("heard_hangup")
+@pytest.mark.usefixtures("heard_signals")
 def test_under_nohup_a_closed_terminal_stops_nothing() -> None:
     assert signal.SIGHUP in stopping_signals()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
