@@ -314,15 +314,21 @@ def test_source_is_across_and_target_is_down():
     figure = alignment_figure(list("abc"), list("vwxyz"), alignment)
     image, (axes,) = figure_image(figure), figure.axes
     assert image.dtype == np.uint8
-    assert [label.get_text() for label in axes.get_xticklabels()] == list("vwxyz")
-    assert [label.get_text() for label in axes.get_yticklabels()] == list("abc")
+    rows, columns = axes.texts[:3], axes.texts[3:]
+    assert [label.get_text() for label in rows] == list("abc")
+    assert [label.get_text() for label in columns] == list("vwxyz")
     for row in range(3):
         for column in range(5):
             x, y = axes.transData.transform((column, row))
             brightness = image[image.shape[0] - 1 - round(y), round(x)].mean()
             assert (brightness < 100) == ((row, column) == (2, 1))
-    tops = [label.get_window_extent().y0 for label in axes.get_xticklabels()]
-    assert min(tops) > axes.get_window_extent().y1
+    cells = axes.get_window_extent()
+    assert min(label.get_window_extent().y0 for label in columns) > cells.y1
+    assert max(label.get_window_extent().x1 for label in rows) < cells.x0
+    for row, label in enumerate(rows):
+        box = label.get_window_extent()
+        assert box.y0 < axes.transData.transform((0, row))[1] < box.y1
+    assert [label.get_position()[0] for label in columns] == list(range(5))
 
 
 @pytest.mark.parametrize("size", [0, 1, 12, 61, 233])
@@ -340,7 +346,7 @@ def test_pictures_are_bounded_uncut_and_without_warnings(size):
 def test_labels_are_text_that_the_font_can_draw(monkeypatch):
     monkeypatch.setattr(heatmap, "_family", lambda one: heatmap.FONT if one < "\u3000" else None)
     figure = alignment_figure(LABELS[:5], LABELS[:5], soft(5, 5))
-    labels = figure.axes[0].get_yticklabels()
+    labels = figure.axes[0].texts[:5]
     assert [one.get_text() for one in labels] == ["_مرحبا", r"\u4f60\u597d", r"\U0001f44d", "$x_1$", r"a\nb"]
     assert not any(one.get_parse_math() for one in labels)
 
