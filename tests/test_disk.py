@@ -15,9 +15,16 @@ from torture import check_run
 MORE = ["training.save_every=4", "training.keep=1", "training.num_samples=1", "training.precision=fp32"]
 
 
-def limited(size: int):  # type: ignore[no-untyped-def]
-    """To be called in a process to come: no file of it can pass so many bytes, as on a disk without more room."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+def with_room(size: int, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a script no file of which can pass so many bytes, as on a disk without more room."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+    )
 
 
 @pytest.mark.slow
@@ -30,7 +37,7 @@ def test_a_file_without_room_ends_training_in_words_and_room_lets_it_go_on(tmp_p
     step, errors = -1, set()
     # Room for ever more of the files: each time training gets further, or dies at the next file.
     for size in (1, sizes[len(sizes) // 4], sizes[len(sizes) // 2], 3 * sizes[-1] // 4, sizes[-1] - 1):
-        done = script("train", *rest, preexec_fn=limited(size))
+        done = with_room(size, "train", *rest)
         assert done.returncode == 2 and "Traceback" not in done.stderr, (size, done.stderr)
         assert "error: " in done.stderr and str(tmp_path) in done.stderr.partition("error: ")[2], done.stderr
         errors.add(done.stderr.partition("error: ")[2].partition(" ")[0])
@@ -106,7 +113,7 @@ def test_a_directory_that_vanishes_is_told_and_does_not_come_back_as_half_a_run(
 @pytest.mark.parametrize("size", [1, 300, 1500])
 def test_preparing_without_room_leaves_nothing(tmp_path: Path, size: int) -> None:
     arguments = overrides(tmp_path)
-    done = script("prepare", *arguments, preexec_fn=limited(size))
+    done = with_room(size, "prepare", *arguments)
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert str(tmp_path / "data") in done.stderr.partition("error: ")[2], done.stderr
     assert [path.name for path in (tmp_path / "data").iterdir()] in ([], [".lock"])

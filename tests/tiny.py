@@ -1,13 +1,17 @@
 """A corpus of a few dozen lines and a model of a few thousand parameters, for tests of the whole way."""
 
+import multiprocessing
 import os
 import random
+import runpy
 import subprocess
 import sys
+import tempfile
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -16,6 +20,19 @@ from heed.commands.train import train
 from heed.config import TrainConfig, train_config, typed
 
 ROOT = Path(__file__).resolve().parents[1]
+# Its server has torch loaded, so that a start takes no time.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(
+    [
+        "heed.cli",
+        "heed.build",
+        "heed.commands.train",
+        "heed.commands.compare",
+        "torch._dynamo",
+        "tensorboard",
+        "matplotlib",
+    ]
+)
 NAMES = {"data": "files", "score": "bahdanau", "decoder": "luong", "experiment": "files", "search": "beam"}
 
 
@@ -83,15 +100,32 @@ def command(name: str, *arguments: str) -> Any:
     return function(typed(getattr(heed.config, f"{name.title()}Config"), composed), *searches)
 
 
-def script(name: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    """Runs a script as a user would."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *arguments],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        cwd=options.pop("cwd", ROOT),
-        env={**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})},
-        timeout=options.pop("timeout", 300),
-        **options,
-    )
+def script(
+    name: str, *arguments: str, input: str = "", cwd: Path = ROOT, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """Runs a script in a process of its own, as a user would but for the time that it takes to load torch."""
+    command = [str(ROOT / "scripts" / f"{name}.py"), *arguments]
+    with tempfile.TemporaryDirectory() as directory:
+        pipes = [Path(directory, pipe) for pipe in ("input", "output", "errors")]
+        pipes[0].write_text(input, encoding="utf-8")
+        process = processes.Process(target=_start, args=(command, cwd, dict(os.environ), pipes))
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(command, timeout)
+        _, output, errors = (path.read_text(encoding="utf-8") for path in pipes)
+    return subprocess.CompletedProcess(command, process.exitcode, output, errors)
+
+
+def _start(command: list[str], cwd: Path, environment: dict[str, str], pipes: list[Path]) -> None:
+    """What Python does with `command`, in a process that multiprocessing has begun."""
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, path in enumerate(pipes):
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
+    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
+    torch.set_num_threads(1)
+    sys.path[0], sys.argv = str(Path(command[0]).parent), command
+    runpy.run_path(command[0], run_name="__main__")

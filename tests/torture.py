@@ -6,7 +6,6 @@ Every process is a real one, forked from a server that has torch loaded, so that
 import argparse
 import json
 import logging
-import multiprocessing
 import os
 import random
 import shutil
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import config
+from tiny import config, processes
 from tqdm import tqdm
 
 from heed.build import load_run
@@ -51,10 +50,6 @@ FAULT_POINTS = (
 )  # all that changes what files are called, and that they last
 ENDS = (0, 130, -signal.SIGKILL, -signal.SIGTERM)  # 130: interrupted and saved
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(
-    ["torch", "heed.build", "heed.commands.train", "heed.commands.compare", "tensorboard", "matplotlib"]
-)
 
 
 # What the processes do.
