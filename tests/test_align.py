@@ -260,6 +260,11 @@ def test_align_writes_links_matrices_and_rates(tmp_path: Path, capsys: pytest.Ca
     assert not (run / "align" / "mine.src" / "scores.json").exists()
     with pytest.raises(ValueError, match="source and target go together"):
         command("align", f"run={run}", files[0])
+    with pytest.raises(ValueError, match="give the one or the others"):
+        command("align", f"run={run}", *files[:2], "split=val")
+    for key in ("gold_first=1", "gold_reverse=true"):
+        with pytest.raises(ValueError, match="give it, gold=FILE"):
+            command("align", f"run={run}", *files[:2], key)
 
 
 @pytest.mark.slow

@@ -44,9 +44,10 @@ def test_with_equality_and_no_normaliser_it_is_a_dictionary():
     assert set(weights.unique().tolist()) == {0.0, 1.0}
 
 
-def test_the_answer_for_puppy_is_3_2():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_the_answer_for_puppy_is_3_2(dtype):
     similarities = {"dog": 0.9, "computer": 0.1, "cat": 0.7}
-    keys, values = torch.zeros(3, 1), torch.tensor([[1.0], [2.0], [3.0]])
+    keys, values = torch.zeros(3, 1), torch.tensor([[1], [2], [3]], dtype=dtype)
     answer, weights = attend(
         torch.zeros(1, 1), keys, values, lambda q, k: torch.tensor([list(similarities.values())]), None
     )

@@ -31,7 +31,7 @@ from heed.interaction import arriving, one_line
 from heed.run import Run, default_path
 from heed.seals import BLANK, read_json, write_json, write_sealed
 from heed.search.settings import SearchSettings
-from heed.search.translator import Translation
+from heed.search.translator import Translation, Translator
 from heed.training.checkpoint import save_weights
 
 
@@ -204,6 +204,35 @@ def test_an_evaluation_of_another_shape_is_made_again(run: Path, damage: dict[st
     write_json(file, damaged)
     command("compare", *compared)
     assert "the evaluation is made again" in caplog.text and read_json(file)["info"]["search"]["width"] == 3
+
+
+def test_an_evaluation_is_known_by_the_weights_it_was_made_with(run: Path, monkeypatch) -> None:
+    copy = run.parent / "trained_on"
+    shutil.copytree(run, copy)
+    model, _, _ = load_run(copy, "best")
+    best = copy / "checkpoints" / "best.safetensors"
+    better = best.read_bytes()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.3)
+    save_weights(best.parent, "best", model)
+    translate = Translator.translate
+
+    def meanwhile(*args: Any, **kwargs: Any) -> Any:
+        """A training beside the evaluation finds better weights."""
+        found = translate(*args, **kwargs)
+        best.with_name("new").write_bytes(better)
+        best.with_name("new").rename(best)
+        return found
+
+    monkeypatch.setattr(Translator, "translate", meanwhile)
+    _, early = command("evaluate", f"run={copy}")
+    monkeypatch.setattr(Translator, "translate", translate)
+    command("compare", f"runs={copy}", f"out={run.parent / 'later'}")
+    later = read_json(copy / "eval" / "test-beam" / "scores.json")
+    first = read_json(run / "eval" / "test-beam" / "scores.json")
+    assert later["info"]["weights"] == first["info"]["weights"] != early["info"]["weights"]
+    assert later["perplexity"] == first["perplexity"] != early["perplexity"]
 
 
 def test_an_evaluation_that_a_kill_left_under_its_other_name_is_found(run: Path) -> None:
@@ -514,6 +543,11 @@ def test_prepare_takes_what_train_takes(tmp_path: Path) -> None:
             ["metrics.bootstrap=null", "metrics.tokenize=null"],
             "give a value for metrics.tokenize, metrics.bootstrap",
         ),
+        (
+            ["data.test=x"],
+            "data.test: one value, where a list is wanted: write it in brackets, data.test=[...]",
+        ),
+        (["training.betas=0.9"], "training.betas: one value, where a list is wanted"),
         (["metrics.tokenize=ko-mecab"], "metrics.tokenize=ko-mecab: Korean tokenization requires extra"),
         (["+subwords.vocabsize=4000"], "vocabsize"),
         (["+names.data=mine"], "names: heed fills it"),
@@ -630,6 +664,25 @@ def test_trained_weights_without_a_training_state_are_not_trained_over(
     shutil.copyfile(*(one / "checkpoints" / "last.safetensors" for one in (run, copy)))
     command("train", *overrides(run.parent), f"run={copy}")
     assert (copy / "checkpoints" / "best.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl"])
+def test_files_that_are_no_runs_are_not_trained_over(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / name).write_text("my: own\n")
+    with pytest.raises(ValueError, match=rf"mine/{name} is not heed's, .* name another directory"):
+        command("train", *overrides(tmp_path), f"run={mine}")
+    assert [path.read_text() for path in mine.iterdir()] == ["my: own\n"]
+
+
+def test_temporary_files_of_others_are_left(run: Path, tmp_path: Path) -> None:
+    arguments = (*overrides(run.parent), f"run={tmp_path / 'run'}", "training.max_steps=1")
+    (tmp_path / "run").mkdir()
+    for name in ("notes.tmp", "corpus.json.tmp"):
+        (tmp_path / "run" / name).touch()
+    command("train", *arguments)
+    assert [path.name for path in (tmp_path / "run").glob("*.tmp")] == ["notes.tmp"]
 
 
 def test_others_may_read_what_they_may_read_of_other_files(run: Path) -> None:

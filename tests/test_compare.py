@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from tiny import ROOT, command, config, overrides, script, write_corpus
 
 from heed import sweep as sweeping
@@ -258,6 +259,8 @@ def test_many_runs_by_one_command(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="no run directory is named by"):
         command("compare", f"runs={tmp_path}/absent/*")
+    with pytest.raises(ValueError, match="runs names no run"):
+        command("compare", "runs=[]")
 
 
 def test_signals_are_handed_on_to_a_run_so_that_a_second_ctrl_c_stops_it(monkeypatch) -> None:
@@ -280,6 +283,33 @@ def test_signals_are_handed_on_to_a_run_so_that_a_second_ctrl_c_stops_it(monkeyp
     with pytest.raises(SystemExit, match="130"):
         sweeping.train_in_own_process()
     assert sent == [signal.SIGINT, signal.SIGINT]
+
+
+def test_a_run_that_was_killed_is_told(monkeypatch, capsys) -> None:
+    hydra = SimpleNamespace(job=SimpleNamespace(num=0), launcher=SimpleNamespace(_target_="basic"))
+    monkeypatch.setattr(sweeping.HydraConfig, "get", lambda: hydra)
+    monkeypatch.setattr(sweeping, "overrides", list)
+    monkeypatch.setattr(sweeping, "searchpath", list)
+    killed, start = ["sh", "-c", "kill -9 $$"], subprocess.Popen
+    monkeypatch.setattr(sweeping.subprocess, "Popen", lambda _, **given: start(killed, **given))
+    sweeping.train_in_own_process()
+    assert (
+        capsys.readouterr().err
+        == "error: this run was ended by SIGKILL: supposedly the memory did not suffice\n"
+    )
+
+
+def test_what_a_yaml_sweeps_over_is_reported_on_too(monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(sys, "argv", ["scripts/train.py"])
+    monkeypatch.setattr(
+        sweeping, "HydraConfig", SimpleNamespace(instance=lambda: SimpleNamespace(set_config=list))
+    )
+    monkeypatch.setattr(sweeping, "asked_for", lambda given: asked.extend(jobs(given)) or ({}, ["none"]))
+    given = {"overrides": {"task": ["score=dot"]}, "sweeper": {"params": {"seed": "1,2"}}}
+    with pytest.raises(SystemExit, match="2"):
+        sweeping.CompareRuns().on_multirun_end(OmegaConf.create({"hydra": given}))
+    assert asked == [["seed=1", "score=dot"], ["seed=2", "score=dot"]]
 
 
 def test_a_run_that_is_there_but_is_not_what_was_asked_for_is_no_part_of_the_report(tmp_path: Path) -> None:

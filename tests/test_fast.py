@@ -16,8 +16,9 @@ from torch.testing import assert_close
 
 from heed import fast
 from heed.linear import HAS_ONEDNN, Linear, linear, product, unchanging_weights
+from heed.model.decoder import cast_weights
 from heed.model.recurrent import gru_layer
-from heed.score import additive
+from heed.score import Score, additive
 from heed.score.additive import additive_energy
 from heed.training.loss import cross_entropy
 
@@ -119,6 +120,28 @@ def test_compiling_leaves_what_has_no_loop_as_it_is():
             steps.append(training_step(model))
     assert torch.equal(steps[0][0], steps[1][0])
     assert all(torch.equal(one, other) for one, other in zip(*(s[1].values() for s in steps), strict=True))
+
+
+def test_of_a_users_own_score_compiling_casts_nothing():
+    """Its matrices may be used otherwise than in a product, or in float32 on purpose."""
+
+    class Mine(Score):
+        def __init__(self, query_dim: int, key_dim: int) -> None:
+            super().__init__(query_dim, key_dim)
+            self.scale, self.W = nn.Parameter(torch.ones(1, query_dim)), nn.Linear(query_dim, key_dim)
+
+        def forward(self, query: Tensor, keys: Tensor) -> Tensor:
+            with torch.autocast("cpu", enabled=False):
+                return self.W(query.float() * self.scale) @ keys.float().mT
+
+    model = make_model("bahdanau", "luong")
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = cast_weights(model.decoder)
+        model.decoder.attention.score = Mine(11, 14)
+        theirs = cast_weights(model.decoder)
+    assert {"attention.score.W_a.weight", "W_c.weight", "recurrent.rnn.weight_hh_l0"} <= ours.keys()
+    assert theirs.keys() == {name for name in ours if "score" not in name}
+    assert all(weight.dtype == torch.bfloat16 for weight in ours.values())
 
 
 @compilable

@@ -147,7 +147,7 @@ def overrides() -> list[str]:
 
 
 def search_name(config: DictConfig) -> str:
-    """What an evaluation's search is called: its YAML, and what was overridden of search and metrics.
+    """What an evaluation's search is called: its YAML, and what was overridden of search and metrics (not `bootstrap`).
 
     A run's own search goes by what differs instead, see `directory_of`.
     """

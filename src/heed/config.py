@@ -207,6 +207,12 @@ class AlignConfig:
             raise ValueError(
                 "source and target go together: two files, line by line translations of each other"
             )
+        if self.source is not None and self.split is not None:
+            raise ValueError(
+                "split is of the run's corpus, source and target are files: give the one or the others"
+            )
+        if self.gold is None and (self.gold_first or self.gold_reverse):
+            raise ValueError("gold_first and gold_reverse are about a file of gold links: give it, gold=FILE")
         require_between("gold_first", self.gold_first, 0, 2)
 
 
@@ -260,4 +266,7 @@ def typed(schema: type[T], config: DictConfig | dict[str, Any], group: str = "")
             known = "; it has " + ", ".join(
                 one.name for one in fields(error.object_type) if one.name != "names"
             )
-        raise ValueError(f"configuration key {key}: {str(error).splitlines()[0]}{known}") from None
+        told = str(error).splitlines()[0]
+        if told.endswith("is not a ListConfig, list or tuple."):
+            told = f"one value, where a list is wanted: write it in brackets, {key}=[...]"
+        raise ValueError(f"configuration key {key}: {told}{known}") from None

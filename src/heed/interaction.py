@@ -57,6 +57,8 @@ def prompt(translator: Translator, scores: bool) -> None:
     """Asks for lines until the end of input; translates and draws each."""
     with suppress(ImportError):
         import readline  # noqa: F401  (line editing, where the system has it)
+    with suppress(AttributeError):  # it may be no file
+        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # strict in most locales
     while True:
         try:
             line = input("> ")

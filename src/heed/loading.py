@@ -12,6 +12,7 @@ from heed.component import build_corpus
 from heed.config import AlignConfig, EvaluateConfig, TrainConfig, TranslateConfig, search_over
 from heed.data.corpus import Corpus
 from heed.run import Run
+from heed.search.settings import SearchSettings
 from heed.text.pair import Tokenizers
 
 if TYPE_CHECKING:
@@ -51,13 +52,14 @@ def load(config: EvaluateConfig | TranslateConfig | AlignConfig) -> Loaded:
     return Loaded(models, tokenizers, device, autocast(trained.training.precision, device), trained)
 
 
-def make_translator(config: EvaluateConfig | TranslateConfig) -> "tuple[Translator, TrainConfig]":
-    """What translates with a run or several, in the precision of their training, and the first one's configuration.
+def search_of(config: EvaluateConfig | TranslateConfig) -> SearchSettings:
+    """How they search: what `config.search` leaves open is the first run's."""
+    return search_over(config.search, Run(as_list(config.run)[0]).config().search)
 
-    What `config.search` leaves open is the first one's too.
-    """
-    # What is wrong with it is told before torch is imported.
-    search = search_over(config.search, Run(as_list(config.run)[0]).config().search)
+
+def make_translator(config: EvaluateConfig | TranslateConfig) -> "tuple[Translator, TrainConfig]":
+    """What translates with a run or several, in the precision of their training, and the first one's configuration."""
+    search = search_of(config)  # what is wrong with it is told before torch is imported
     from heed.search.translator import Translator
 
     models, tokenizers, device, autocast, trained = load(config)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -67,6 +68,7 @@ class Run:
         """`ValueError`, naming the keys, where the directory holds a run of another configuration."""
         self.refuse_links()
         if not self.begun:
+            self._refuse_to_overwrite()
             return
         differences = list(differing(relevant(self.config(mine=config)), relevant(config)))
         if differences:
@@ -80,6 +82,19 @@ class Run:
                 f"{changed} has changed since {self.path} was begun: bring it back, name another directory "
                 "(make: RUN=..., script: run=...), or remove this one"
             )
+
+    def _refuse_to_overwrite(self) -> None:
+        """`ValueError` where the directory has files of a run's names that are no run's: they would be lost."""
+        if self.config_file.exists():
+            with open(self.config_file, encoding="utf-8", errors="replace") as file:
+                if FIRST_LINE.match(file.readline(1000)):
+                    return
+        for path in (self.config_file, self.metrics_file):
+            if path.exists():
+                raise ValueError(
+                    f"{path} is not heed's, and training would overwrite it: name another directory (make: RUN=..., "
+                    "script: run=...), or move it away"
+                )
 
     def changed_code(self, config: TrainConfig) -> list[str]:
         """The source files of the user's own score and decoder that are not what the run was begun with."""
@@ -108,8 +123,9 @@ class Run:
                         "(make: RUN=..., script: run=...)"
                     )
         self.path.mkdir(parents=True, exist_ok=True)
-        for leftover in (*self.path.glob("*.tmp"), *self.checkpoints.glob("*.tmp")):  # of a killed process
-            leftover.unlink()
+        for names in ("config.yaml", "*.json", "metrics.jsonl", "tokenizer*.model", "checkpoints/*"):
+            for leftover in self.path.glob(f"{names}.tmp"):  # of a killed process
+                leftover.unlink()
         for name, file in files.items():
             write(self.path / name, partial(shutil.copyfile, file))
         text = f"# heed's record of the run, not to be edited: format {FORMAT}, sha256 {BLANK}\n"
@@ -185,11 +201,13 @@ class Run:
     def refuse_links(self) -> None:
         """`ValueError` where a symbolic link leads out of the run: what is written to a stranger's stays in it."""
         whole = self.path.resolve()
-        for path in self.path.rglob("*"):
-            if path.is_symlink() and not path.resolve().is_relative_to(whole):
-                raise ValueError(
-                    f"{path} is a link out of the run, to {path.resolve()}: put there what it leads to"
-                )
+        # Not `rglob`: it fails where another process removes what it is about to look into.
+        for directory, directories, files in os.walk(self.path):
+            for path in (Path(directory, name) for name in (*directories, *files)):
+                if path.is_symlink() and not path.resolve().is_relative_to(whole):
+                    raise ValueError(
+                        f"{path} is a link out of the run, to {path.resolve()}: put there what it leads to"
+                    )
 
 
 def _read_config(path: Path) -> DictConfig:

@@ -38,9 +38,9 @@ def is_one_of_many() -> bool:
 def train_in_own_process() -> None:
     """The job, by a command of its own: what goes wrong in one stays there, and its memory is its own.
 
-    A run that ends badly has said why, and the next one follows. Ctrl-C is handed on to the run each time, SIGTERM and
-    SIGHUP only if nothing was before (what ends jobs may send several); it saves itself, and the whole ends. (joblib,
-    on Ctrl-C, ends its workers' processes within seconds, saved or not.)
+    A run that ends badly has said why, unless it was killed, and the next one follows. Ctrl-C is handed on to the run
+    each time, SIGTERM and SIGHUP only if nothing was before (what ends jobs may send several); it saves itself, and the
+    whole ends. (joblib, on Ctrl-C, ends its workers' processes within seconds, saved or not.)
     """
     hydra = HydraConfig.get()
     print(f"# run {int(hydra.job.num) + 1}: {' '.join(overrides())}", flush=True)
@@ -68,6 +68,10 @@ def train_in_own_process() -> None:
         print(said, end="", file=sys.stderr)
     if stopped or process.returncode == INTERRUPTED:
         sys.exit(INTERRUPTED)
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
+        hint = ": supposedly the memory did not suffice" if name == "SIGKILL" else ""
+        print(f"error: this run was ended by {name}{hint}", file=sys.stderr)
 
 
 def searchpath() -> list[str]:
@@ -88,6 +92,9 @@ class CompareRuns(Callback):
         try:
             HydraConfig.instance().set_config(config)
             arguments: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+            # What a YAML sweeps over comes first, as in Hydra.
+            swept = (config.hydra.sweeper.get("params") or {}).items()
+            arguments = [*(f"{key}={value}" for key, value in swept), *arguments]
             asked, notes = asked_for(arguments)
             if not asked:
                 raise ValueError("nothing to compare; " + "; ".join(notes))

@@ -26,6 +26,8 @@ def compare(config: CompareConfig, search_name: str) -> dict[str, Any]:
     """Reports on the runs that `config.runs` names, directories or patterns; returns what stands in `compare.json`."""
     whole = str(config.runs)  # one name with spaces, or several
     patterns = config.runs if isinstance(config.runs, list) else [whole] if glob(whole) else whole.split()
+    if not patterns:
+        raise ValueError("runs names no run: give run directories, or patterns of them")
     paths: set[str] = set()
     for pattern in map(str, patterns):
         found = {os.path.relpath(path) for path in glob(pattern) if Run(path).config_file.exists()}

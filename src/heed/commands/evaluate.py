@@ -13,7 +13,7 @@ from typing import Any
 
 from heed.config import EvaluateConfig, TrainConfig
 from heed.files import file_name, locked, restore, set_aside
-from heed.loading import as_list, held_out, make_translator, which_weights
+from heed.loading import as_list, held_out, make_translator, search_of, which_weights
 from heed.run import Run, differing
 from heed.seals import check_digests, plain, read_json, sha256
 
@@ -25,6 +25,9 @@ def evaluate(config: EvaluateConfig, search_name: str) -> tuple[Path, dict[str, 
 
     What the search leaves open is as in training, for `search_name` its name too where that begins with `trained`.
     """
+    search_of(config)  # what is wrong with it is told before torch is imported
+    # Before they are read: a training may put better ones in their place meanwhile.
+    weights = _digests(config)
     translator, trained = make_translator(config)
     import torch
 
@@ -74,6 +77,7 @@ def evaluate(config: EvaluateConfig, search_name: str) -> tuple[Path, dict[str, 
             "command": shlex.join(sys.argv),
             "arithmetic": arithmetic(trained.training.precision, torch.device(translator.device)),
             **about(config, trained, pairs),
+            "weights": weights,
         },
     )
     return directory, scores
@@ -83,7 +87,7 @@ def directory_of(config: EvaluateConfig, split: str, search_name: str, trained: 
     """`eval/<split>-<search>` in the (first) run; of which weights, where not the best, and of how many runs.
 
     Where the search goes by the name of the run's own, it says in what search and metrics differ from that: two that
-    are not the same have never one name.
+    are not the same have never one name, unless it is `metrics.bootstrap` alone in which they differ.
     """
     name, own = name_search(search_name, trained), name_search("trained", trained)
     if name == own or name.startswith(f"{own}-"):
@@ -132,20 +136,13 @@ def earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None:
 
 def about(config: EvaluateConfig, trained: TrainConfig, pairs: list[tuple[str, str]]) -> dict[str, Any]:
     """All that an evaluation of these pairs depends on, as plain values for its report."""
-    from heed.training.checkpoint import weight_files
-
     members = [trained.names, *(Run(path).config().names for path in as_list(config.run)[1:])]
     groups = [
         name for name in sorted(trained.names) if name != "search" and all(name in names for names in members)
     ]
-    files = [
-        file
-        for path in as_list(config.run)
-        for file in weight_files(Run(path).checkpoints, config.checkpoint)
-    ]
     return {
         "runs": as_list(config.run),
-        "weights": [sha256(file)[:12] for file in files if file.exists()],
+        "weights": _digests(config),
         "sentences": hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:12],
         "checkpoint": config.checkpoint,
         "trained": {name: ", ".join(dict.fromkeys(names[name] for names in members)) for name in groups},
@@ -153,6 +150,15 @@ def about(config: EvaluateConfig, trained: TrainConfig, pairs: list[tuple[str, s
         "search": config.search,
         "metrics": asdict(config.metrics.over(trained.metrics)),
     }
+
+
+def _digests(config: EvaluateConfig) -> list[str]:
+    """What the weights are known by."""
+    from heed.training.checkpoint import weight_files
+
+    checkpoints = (Run(path).checkpoints for path in as_list(config.run))
+    files = (file for one in checkpoints for file in weight_files(one, config.checkpoint))
+    return [sha256(file)[:12] for file in files if file.exists()]
 
 
 def summary(directory: Path, scores: dict[str, Any]) -> str:

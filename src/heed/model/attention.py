@@ -5,7 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from heed.score import Score
@@ -16,7 +16,7 @@ softmax = partial(torch.softmax, dim=-1)
 def attend(
     query: Float[Tensor, "*B N Q"],
     keys: Float[Tensor, "*B S K"],
-    values: Float[Tensor, "*B S D"],
+    values: Num[Tensor, "*B S D"],
     score: Callable[[Tensor, Tensor], Tensor],
     normalize: Callable[[Tensor], Tensor] | None = softmax,
 ) -> tuple[Float[Tensor, "*B N D"], Float[Tensor, "*B N S"]]:
@@ -50,6 +50,8 @@ def _read(
     energy: Tensor, values: Tensor, normalize: Callable[[Tensor], Tensor] | None
 ) -> tuple[Tensor, Tensor]:
     weights = energy if normalize is None else normalize(energy)
+    if not values.is_floating_point():  # of integers the weights would be cut to 0
+        values = values.to(weights.dtype)
     if torch.compiler.is_compiling() and weights.size(-2) == 1:  # a sum is fused with what is around it
         return (weights.mT * values).sum(-2, keepdim=True).to(values.dtype), weights
     return weights.to(values.dtype) @ values, weights

@@ -222,9 +222,18 @@ def hoist_gates(recurrent: Recurrent, embedded: Float[Tensor, "B T E"]) -> tuple
 
 
 def cast_weights(module: nn.Module) -> dict[str, Tensor]:
-    """The matrices of a module in autocast's type, made once: compiled code has not autocast's memory of its casts."""
+    """The matrices of heed's layers in autocast's type, made once: compiled code does not keep autocast's casts.
+
+    Of a user's own score none: there a matrix may be used otherwise than in a product, or in float32 on purpose.
+    """
     device = next(module.parameters()).device.type
     if not torch.is_autocast_enabled(device):
         return {}
     dtype = torch.get_autocast_dtype(device)
-    return {name: weight.to(dtype) for name, weight in module.named_parameters() if weight.dim() == 2}
+    return {
+        f"{path}.{name}": weight.to(dtype)
+        for path, layer in module.named_modules()
+        if isinstance(layer, Linear | nn.RNNBase)
+        for name, weight in layer.named_parameters(recurse=False)
+        if weight.dim() == 2
+    }

@@ -71,15 +71,12 @@ class _CrossEntropy(torch.autograd.Function):
                 log_sum = logits.amax(-1) - probs.amax(-1).log()
                 log_sums += log_sum.sum()
                 nll += log_sum.sum() - logits.gather(-1, target).sum()
-                apart = _apart(logits, log_sum, probs) if consistency else None
-                if apart is not None:
-                    divergence += apart[0]
+                if consistency:
+                    divergence += _divergence_(logits, log_sum, probs, consistency / 2)
                 if not learning:
                     continue
                 # The gradient of the logits: p - the smoothed target, whose even share is subtracted below.
                 probs.scatter_add_(-1, target, torch.full_like(target, smoothing - 1, dtype=probs.dtype))
-                if apart is not None:
-                    probs.add_(apart[1], alpha=consistency / 2)
                 grad_b += probs.sum(0)
                 grad = probs.to(dtype)
                 grad_x[rows] = product(grad, W.T)
@@ -103,12 +100,15 @@ class _CrossEntropy(torch.autograd.Function):
         return grad_x * factor, grad_W * factor, grad_b * factor, None, None, None, None, None
 
 
-def _apart(
-    logits: Float[Tensor, "C V"], log_sums: Float[Tensor, " C"], probs: Float[Tensor, "C V"]
-) -> tuple[Float[Tensor, ""], Float[Tensor, "C V"]]:
-    """KL(p‖q) + KL(q‖p) = Σ (p - q)(log p - log q), summed over the pairs of rows, and its gradient in the logits."""
-    log_probs = (logits - log_sums[:, None]).unflatten(0, (-1, 2))
-    paired = probs.unflatten(0, (-1, 2))
-    ratio = log_probs - log_probs.flip(1)  # log p - log q, then log q - log p
-    each = (paired * ratio).sum(-1, keepdim=True)  # KL(p‖q), then KL(q‖p)
-    return each.sum(), (paired * (ratio - each) + paired - paired.flip(1)).flatten(0, 1)
+def _divergence_(
+    logits: Float[Tensor, "C V"], log_sums: Float[Tensor, " C"], probs: Float[Tensor, "C V"], weight: float
+) -> Float[Tensor, ""]:
+    """KL(p‖q) + KL(q‖p), summed over the pairs of rows; adds `weight` times its gradient in the logits to `probs`."""
+    (p, q), (one, other) = (rows.unflatten(0, (-1, 2)).unbind(1) for rows in (probs, logits))
+    ratio = (one - other).add_(log_sums.unflatten(0, (-1, 2)).diff())  # log p - log q
+    kl_pq, kl_qp = ((x * ratio).sum(-1, keepdim=True) for x in (p, -q))
+    grad_p = (ratio + (1 - kl_pq)).mul_(p).sub_(q)
+    grad_q = (1 - kl_qp - ratio).mul_(q).sub_(p)
+    p.add_(grad_p, alpha=weight)
+    q.add_(grad_q, alpha=weight)
+    return (kl_pq + kl_qp).sum()
