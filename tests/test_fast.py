@@ -97,16 +97,16 @@ def compare_compiled(score: str, wiring: str, cell: str, dtype: str) -> None:
         make_model(score, wiring, cell=cell, dropout=0.3, decoder_layers=2).to(getattr(torch, dtype)).train()
     )
     steps = []
-    for compiling in (True, False):
+    for compiling, bf16 in ((True, dtype == "float32"), (False, dtype == "float32"), (False, False)):
         torch.manual_seed(1)
-        bf16 = torch.autocast("cpu", torch.bfloat16, enabled=dtype == "float32")
-        with fast.compiling(compiling), bf16:
+        with fast.compiling(compiling), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             steps.append(training_step(model))
     if dtype == "float64":
-        check_same(*steps)
-    else:  # whoever computes in bfloat16, be it in one kernel or in several, is that far from float64
-        for one, other in zip(steps[0][1].values(), steps[1][1].values(), strict=True):
-            assert_close(one, other, rtol=0, atol=0.03 * float(other.abs().max()) + 1e-4)
+        check_same(*steps[:2])
+        return
+    for compiled, plain, exact in zip(*(gradients.values() for _, gradients in steps), strict=True):
+        # In bfloat16 a maximum of two that are nearly equal may be the other one: both are far off then.
+        assert (compiled - exact).norm() <= 3 * (plain - exact).norm() + 0.01 * exact.norm()
 
 
 @pytest.mark.skipif(not HAS_ONEDNN, reason="needs oneDNN")
