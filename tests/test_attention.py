@@ -56,6 +56,12 @@ def test_the_answer_for_puppy_is_3_2(dtype):
     assert_close(weights, torch.tensor([[0.9, 0.1, 0.7]]))
 
 
+def test_a_dictionary_of_integers_has_integers():
+    keys, values = torch.tensor([[3.0], [5.0]]), torch.tensor([[1, 7], [2, 11]])
+    answer, _ = attend(keys[1:], keys, values, lambda q, k: (q == k.mT).long(), None)
+    assert torch.equal(answer, torch.tensor([[2, 11]]))
+
+
 def test_any_function_is_a_score():
     query, states = query_and_states()
     _, weights = attend(

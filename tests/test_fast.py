@@ -97,16 +97,19 @@ def compare_compiled(score: str, wiring: str, cell: str, dtype: str) -> None:
         make_model(score, wiring, cell=cell, dropout=0.3, decoder_layers=2).to(getattr(torch, dtype)).train()
     )
     steps = []
-    for compiling, bf16 in ((True, dtype == "float32"), (False, dtype == "float32"), (False, False)):
+    ways = [(True, False), (False, False)]
+    if dtype == "float32":
+        ways = [(True, True), (False, True), (False, False)]
+    for compiling, bf16 in ways:
         torch.manual_seed(1)
         with fast.compiling(compiling), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             steps.append(training_step(model))
     if dtype == "float64":
-        check_same(*steps[:2])
+        check_same(*steps)
         return
     for compiled, plain, exact in zip(*(gradients.values() for _, gradients in steps), strict=True):
         # In bfloat16 a maximum of two that are nearly equal may be the other one: both are far off then.
-        assert (compiled - exact).norm() <= 3 * (plain - exact).norm() + 0.01 * exact.norm()
+        assert (compiled - exact).norm() <= 2 * (plain - exact).norm() + 0.01 * exact.norm()
 
 
 @pytest.mark.skipif(not HAS_ONEDNN, reason="needs oneDNN")

@@ -7,6 +7,7 @@ import gzip
 import os
 import pickle
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -265,6 +266,21 @@ def test_links_out_of_the_run_are_refused(run: Run, tmp_path: Path, name: str) -
     there.unlink()
     there.symlink_to("elsewhere")  # within the run: as good as a name
     run.refuse_links()
+
+
+def test_what_vanishes_while_links_are_looked_for_is_passed_over(tmp_path: Path, monkeypatch) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name / "inner").mkdir(parents=True)
+    is_symlink = Path.is_symlink
+
+    def meanwhile(path: Path) -> bool:
+        """Another process removes the directory that is next, which is listed already."""
+        if path.name == "inner":
+            shutil.rmtree(tmp_path / {"one": "other", "other": "one"}[path.parent.name], ignore_errors=True)
+        return is_symlink(path)
+
+    monkeypatch.setattr(Path, "is_symlink", meanwhile)
+    Run(tmp_path).refuse_links()
 
 
 def most_memory(program: str, *arguments: object) -> tuple[int, str]:

@@ -26,7 +26,7 @@ from tiny import config, processes
 from tqdm import tqdm
 
 from heed.build import load_run
-from heed.commands.evaluate import about, earlier
+from heed.commands.evaluate import about, digests, earlier
 from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import CompareConfig, EvaluateConfig, MetricSettings, TrainConfig
 from heed.data.prepare import ENCODED, Prepared
@@ -345,7 +345,8 @@ def uses(settings: TrainConfig, run: Path, corpus: Path) -> dict[str, Callable[[
 
     def scores() -> Any:
         directory = run / "eval" / "test-beam"
-        found = earlier(directory, about(evaluation(settings, run), one.config(), pairs))
+        asked = evaluation(settings, run)
+        found = earlier(directory, about(asked, one.config(), pairs, digests(asked)))
         if not found:  # it would be made again, by the best weights
             return weights("best")
         return (

@@ -1,7 +1,6 @@
 """The run directory: all that evaluation needs, and nothing that executes."""
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -10,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -24,6 +22,7 @@ from heed.seals import (
     check_digests,
     check_format,
     check_text,
+    measured_in,
     read_json,
     sha256,
     write_json,
@@ -85,11 +84,8 @@ class Run:
 
     def _refuse_to_overwrite(self) -> None:
         """`ValueError` where the directory has files of a run's names that are no run's: they would be lost."""
-        if self.config_file.exists():
-            with open(self.config_file, encoding="utf-8", errors="replace") as file:
-                if FIRST_LINE.match(file.readline(1000)):
-                    return
-        for path in (self.config_file, self.metrics_file):
+        ours = self.config_file.exists() and _head(self.config_file)
+        for path in () if ours else (self.config_file, self.metrics_file):
             if path.exists():
                 raise ValueError(
                     f"{path} is not heed's, and training would overwrite it: name another directory (make: RUN=..., "
@@ -151,7 +147,7 @@ class Run:
         Damaged lines are left out, with a warning, also where it has fewer than `least` lines.
         """
         lines = self.metrics_file.read_bytes().split(b"\n") if self.metrics_file.exists() else [b""]
-        measured = [found for line in lines if (found := _measured(line)) is not None]
+        measured = [found for line in lines if (found := measured_in(line)) is not None]
         # The last one has no line end, unless a process was killed in writing it.
         if (lost := max(least, len(lines) - 1) - len(measured)) > 0:
             log.warning("%s: %d lines are damaged or lost, and left out", self.metrics_file, lost)
@@ -210,11 +206,15 @@ class Run:
                     )
 
 
+def _head(path: Path) -> re.Match[str] | None:
+    """The first line of a `config.yaml`, if heed wrote it."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return FIRST_LINE.match(file.readline(1000))
+
+
 def _read_config(path: Path) -> DictConfig:
     """What `Run.claim` wrote; `ValueError` where it is damaged, of another format, or not from heed."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        head = FIRST_LINE.match(file.readline(1000))
-    if not head:
+    if not (head := _head(path)):
         raise ValueError(
             f"{path} is damaged, or of a heed before formats had numbers: use that one, or train again"
         )
@@ -228,25 +228,6 @@ def _read_config(path: Path) -> DictConfig:
         return OmegaConf.create(text)  # type: ignore[return-value]  # a list is refused by `typed`
     except Exception as error:  # whatever a stranger's file makes of two parsers
         raise ValueError(f"{path}: {error!s:.500}") from None
-
-
-def metrics_line(measured: dict[str, Any]) -> str:
-    """A line of `metrics.jsonl`, with format and checksum."""
-    line = {**measured, "format": FORMAT}
-    return json.dumps({**line, "crc32": crc32(json.dumps(line).encode())}) + "\n"
-
-
-def _measured(line: bytes) -> dict[str, Any] | None:
-    """The content of a line that `metrics_line` made, or None."""
-    try:
-        found = json.loads(line)
-        whole = metrics_line({key: value for key, value in found.items() if key not in ("format", "crc32")})
-    except (ValueError, AttributeError):  # no JSON, no dictionary
-        return None
-    if whole.encode() != line + b"\n":
-        return None
-    del found["format"], found["crc32"]
-    return found
 
 
 def _plain(config: TrainConfig) -> dict[str, Any]:

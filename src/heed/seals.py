@@ -1,4 +1,7 @@
-"""Files that tell when they have changed: a format number, and a SHA-256 of the file in itself or in a list."""
+"""Files that tell when they have changed: a format number, and a SHA-256 of the file in itself or in a list.
+
+Of `metrics.jsonl`, which grows, each line does, by a CRC-32.
+"""
 
 import hashlib
 import json
@@ -6,6 +9,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from heed.files import write
 
@@ -114,3 +118,22 @@ def check_digests(directory: Path, known: dict[str, str], names: Iterable[str]) 
             raise ValueError(
                 f"{path} is damaged or was changed: it does not have the SHA-256 noted when it was made"
             )
+
+
+def metrics_line(measured: dict[str, Any]) -> str:
+    """A line of `metrics.jsonl`, with format and checksum."""
+    line = {**measured, "format": FORMAT}
+    return json.dumps({**line, "crc32": crc32(json.dumps(line).encode())}) + "\n"
+
+
+def measured_in(line: bytes) -> dict[str, Any] | None:
+    """The content of a line that `metrics_line` made, or None."""
+    try:
+        found = json.loads(line)
+        whole = metrics_line({key: value for key, value in found.items() if key not in ("format", "crc32")})
+    except (ValueError, AttributeError):  # no JSON, no dictionary
+        return None
+    if whole.encode() != line + b"\n":
+        return None
+    del found["format"], found["crc32"]
+    return found

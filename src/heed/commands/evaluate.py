@@ -27,7 +27,7 @@ def evaluate(config: EvaluateConfig, search_name: str) -> tuple[Path, dict[str, 
     """
     search_of(config)  # what is wrong with it is told before torch is imported
     # Before they are read: a training may put better ones in their place meanwhile.
-    weights = _digests(config)
+    weights = digests(config)
     translator, trained = make_translator(config)
     import torch
 
@@ -76,8 +76,7 @@ def evaluate(config: EvaluateConfig, search_name: str) -> tuple[Path, dict[str, 
             "title": f"{split} by {', '.join(as_list(config.run))}",
             "command": shlex.join(sys.argv),
             "arithmetic": arithmetic(trained.training.precision, torch.device(translator.device)),
-            **about(config, trained, pairs),
-            "weights": weights,
+            **about(config, trained, pairs, weights),
         },
     )
     return directory, scores
@@ -115,7 +114,7 @@ def find_or_make(
     if not directory.exists() and set_aside(directory).exists():
         with locked(directory.parent / ".lock", wait=True):
             restore(directory)
-    scores = earlier(directory, about(config, trained, pairs))
+    scores = earlier(directory, about(config, trained, pairs, digests(config)))
     return (directory, scores) if scores else evaluate(config, search_name)
 
 
@@ -134,15 +133,17 @@ def earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None:
     return scores if same else None
 
 
-def about(config: EvaluateConfig, trained: TrainConfig, pairs: list[tuple[str, str]]) -> dict[str, Any]:
-    """All that an evaluation of these pairs depends on, as plain values for its report."""
+def about(
+    config: EvaluateConfig, trained: TrainConfig, pairs: list[tuple[str, str]], weights: list[str]
+) -> dict[str, Any]:
+    """All that an evaluation of these pairs by these weights depends on, as plain values for its report."""
     members = [trained.names, *(Run(path).config().names for path in as_list(config.run)[1:])]
     groups = [
         name for name in sorted(trained.names) if name != "search" and all(name in names for names in members)
     ]
     return {
         "runs": as_list(config.run),
-        "weights": _digests(config),
+        "weights": weights,
         "sentences": hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:12],
         "checkpoint": config.checkpoint,
         "trained": {name: ", ".join(dict.fromkeys(names[name] for names in members)) for name in groups},
@@ -152,7 +153,7 @@ def about(config: EvaluateConfig, trained: TrainConfig, pairs: list[tuple[str, s
     }
 
 
-def _digests(config: EvaluateConfig) -> list[str]:
+def digests(config: EvaluateConfig) -> list[str]:
     """What the weights are known by."""
     from heed.training.checkpoint import weight_files
 

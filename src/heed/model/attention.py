@@ -19,7 +19,7 @@ def attend(
     values: Num[Tensor, "*B S D"],
     score: Callable[[Tensor, Tensor], Tensor],
     normalize: Callable[[Tensor], Tensor] | None = softmax,
-) -> tuple[Float[Tensor, "*B N D"], Float[Tensor, "*B N S"]]:
+) -> tuple[Num[Tensor, "*B N D"], Num[Tensor, "*B N S"]]:
     """Looks queries up: weights = normalize(score(query, keys)), answer = weights · values.
 
     With an equality test as the score and no normaliser this is a dictionary; with a similarity it is a soft one;
@@ -51,7 +51,7 @@ def _read(
 ) -> tuple[Tensor, Tensor]:
     weights = energy if normalize is None else normalize(energy)
     if not values.is_floating_point():  # of integers the weights would be cut to 0
-        values = values.to(weights.dtype)
+        values = values.to(torch.promote_types(weights.dtype, values.dtype))
     if torch.compiler.is_compiling() and weights.size(-2) == 1:  # a sum is fused with what is around it
         return (weights.mT * values).sum(-2, keepdim=True).to(values.dtype), weights
     return weights.to(values.dtype) @ values, weights

@@ -11,7 +11,8 @@ from torch.utils.tensorboard.summary import hparams
 from heed.evaluation.heatmap import alignment_figure, figure_image
 from heed.evaluation.markdown import escape
 from heed.files import write_text, writing
-from heed.run import Run, metrics_line
+from heed.run import Run
+from heed.seals import metrics_line
 from heed.search.translator import Translation
 
 LAYOUT = {  # charts of TensorBoard's CUSTOM SCALARS, each with all runs; a tag is a regular expression there
