@@ -30,6 +30,8 @@ from heed.seals import (
 )
 
 LONGEST_NAME = 100  # characters
+LONGEST_CONFIG = 1 << 18  # bytes: heed's own have some thousands, and YAML is slow to parse
+DEEPEST_CONFIG = 100  # mappings and lists in each other; PyYAML takes the square of it
 WITHOUT_EFFECT = (  # on the weights; `Run.claim` looks at the corpus itself, wherever it lies
     *("names", "run", "search", "test_split", "device", "data_dir", "fast"),
     *("data.source", "data.file", "data.cache", "metrics.bootstrap"),
@@ -218,13 +220,20 @@ def _read_config(path: Path) -> DictConfig:
         raise ValueError(
             f"{path} is damaged, or of a heed before formats had numbers: use that one, or train again"
         )
-    check_text(path)
+    check_text(path, LONGEST_CONFIG)
     check_format(path, int(head[1]))
     text = path.read_text(encoding="utf-8")
     try:
         # An alias lets a few lines stand for gigabytes; `${…}` can ask for what the environment holds.
-        if "${" in text or any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise ValueError("heed writes no aliases and no ${…} into a run")
+        if "${" in text:
+            raise ValueError("heed writes no ${…} into a run")
+        depth = 0
+        for event in yaml.parse(text):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("heed writes no aliases into a run")
+            if depth > DEEPEST_CONFIG:
+                raise ValueError(f"heed nests no deeper than {DEEPEST_CONFIG}")
         return OmegaConf.create(text)  # type: ignore[return-value]  # a list is refused by `typed`
     except Exception as error:  # whatever a stranger's file makes of two parsers
         raise ValueError(f"{path}: {error!s:.500}") from None

@@ -19,7 +19,7 @@ BLANK = "0" * 64
 """Where a file's seal will stand."""
 SEAL = re.compile(rb"sha256[\\\": ]+([0-9a-f]{64})")
 HEAD = 1 << 12  # bytes: a seal stands in the first of them
-LONGEST_TEXT = 1 << 27  # bytes of a JSON or YAML file: parsed, they take many times as much
+LONGEST_TEXT = 1 << 27  # bytes of a JSON file: parsed, they take many times as much
 
 
 def seal(path: Path) -> None:
@@ -88,11 +88,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_text(path: Path) -> None:
+def check_text(path: Path, longest: int = LONGEST_TEXT) -> None:
     """`ValueError` where a sealed text is missing, damaged, or far too large."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    if path.stat().st_size > LONGEST_TEXT:
+    if path.stat().st_size > longest:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes: heed wrote no such file")
     check_seal(path)
 
