@@ -327,6 +327,7 @@ def test_packed_files_do_not_fill_the_memory(tmp_path: Path) -> None:
 
 
 def test_a_configuration_does_not_fill_the_memory(run: Run) -> None:
+    config = run.config()
     changed(run, model__decoder_dim=20_000, model__encoder_dim=10_000)
     taken, said = most_memory("heed.build.load_run(Path(sys.argv[1]), 'best')", run.path)
     assert "is of another model" in said and taken < 300
@@ -342,6 +343,9 @@ def test_a_configuration_does_not_fill_the_memory(run: Run) -> None:
     rewrite(run, "a: " + "[" * deep + "]" * deep + "\n")
     with pytest.raises(ValueError, match=r"config\.yaml: heed nests no deeper"):
         run.config()
+    config.score["words"] = ["x"] * deep
+    with pytest.raises(ValueError, match=r"the configuration takes 60\d,\d+ bytes, more than 262,144"):
+        run.claim(config, run.path)
     rewrite(run, "a: [" + "x, " * deep + "x]\n")
     with pytest.raises(ValueError, match=r"config\.yaml has 300,\d+ bytes: heed wrote no such file"):
         run.config()

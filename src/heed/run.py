@@ -108,8 +108,15 @@ class Run:
     def claim(self, config: TrainConfig, prepared: Path) -> None:
         """Makes the directory, with what evaluation needs of the prepared corpus: the tokenizers and their provenance.
 
-        `ValueError` where training has begun on another corpus, whose ids would mean other words.
+        `ValueError` where training has begun on another corpus, whose ids would mean other words, and where the
+        configuration is so long that it would not be read again.
         """
+        text = f"# heed's record of the run, not to be edited: format {FORMAT}, sha256 {BLANK}\n"
+        text += OmegaConf.to_yaml(OmegaConf.create(_plain(config)))
+        if (size := len(text.encode())) > LONGEST_CONFIG:
+            raise ValueError(
+                f"the configuration takes {size:,} bytes, more than {LONGEST_CONFIG:,}: put long lists into a file"
+            )
         files = {"corpus.json": prepared / "prepare.json"}
         files |= {file.name: file for file in sorted(prepared.glob("tokenizer*.model"))}
         if self.begun:
@@ -126,8 +133,7 @@ class Run:
                 leftover.unlink()
         for name, file in files.items():
             write(self.path / name, partial(shutil.copyfile, file))
-        text = f"# heed's record of the run, not to be edited: format {FORMAT}, sha256 {BLANK}\n"
-        write_sealed(self.config_file, text + OmegaConf.to_yaml(OmegaConf.create(_plain(config))))
+        write_sealed(self.config_file, text)
 
     def facts(self) -> dict[str, Any]:
         """What training recorded about itself for comparisons. `ValueError` where that is damaged."""
