@@ -314,6 +314,14 @@ def test_the_search_has_no_part_in_the_perplexity_of_the_references(run: Path) -
     assert found[0] == found[1]
 
 
+def test_references_that_no_translation_can_reach_are_told(run: Path, caplog) -> None:
+    asked = f"run={run}", "metrics.bootstrap=0"
+    command("evaluate", *asked, "search.max_length_ratio=inf")
+    assert "references have more pieces" not in caplog.text
+    command("evaluate", *asked, "search.max_length_ratio=0", "search.max_length_offset=1")
+    assert "5 of 5 references have more pieces than a translation may" in caplog.text
+
+
 def test_a_comparison_tells_of_other_training_text(run: Path) -> None:
     shutil.copytree(run.parent / "corpus", run.parent / "others")
     with (

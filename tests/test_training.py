@@ -787,6 +787,22 @@ def test_long_validation_sentences_are_cut(tmp_path: Path, caplog) -> None:
     assert short.src_lengths.tolist() == short.tgt_lengths.tolist() == [11]
 
 
+def test_validation_lets_a_translation_be_as_long_as_its_reference(tmp_path: Path) -> None:
+    """From characters of Chinese to those of English that is more than the search's own limit, 2 S + 10."""
+    corpus = write_corpus(tmp_path / "corpus")
+    lengths = []
+    for words in (9, 26):
+        references = ["DU " * words] * 199 + ["DU " * 50]  # the last is a stray pair
+        (corpus / "val.de").write_text("du\n" * 200)
+        (corpus / "val.en").write_text("".join(f"{line.strip()}\n" for line in references))
+        trainer = make(tmp_path, f"run{words}")
+        with torch.no_grad():
+            trainer.model.output.bias[EOS] = -1e4  # it never ends
+        _, samples = trainer.validate(trainer.model)
+        lengths.append(len(samples[0][2].pieces))
+    assert lengths == [2 * 2 + 10, 9 * 2 + 10]  # 9 is the least ratio that 27 pieces need
+
+
 def scripted(values: list[float], seen: list[torch.nn.Module]) -> Callable[[torch.nn.Module], object]:
     """A validation that finds these values, one after the other, as BLEU and as loss."""
     given = iter(values)

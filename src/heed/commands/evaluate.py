@@ -57,6 +57,12 @@ def evaluate(config: EvaluateConfig, search_name: str) -> tuple[Path, dict[str, 
         translator.device,
         translator.autocast,
     )
+    lengths = torch.tensor([pair.alignment.shape for pair in forced if pair.alignment.size]).view(-1, 2)
+    if long := int((lengths[:, 0] > translator.settings.limits(lengths[:, 1])).sum()):
+        log.warning(
+            "%d of %d references have more pieces than a translation may: see search.max_length_ratio=%g",
+            *(long, len(references), translator.settings.max_length_ratio),
+        )
     agreements = None
     if gold := corpus.alignments(split):
         alignments = [pair.alignment for pair in forced]

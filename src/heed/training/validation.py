@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from heed.data.batches import Batches
@@ -37,21 +38,26 @@ class Validator:
     autocast: Callable[[], AbstractContextManager[None]]
 
     def __post_init__(self) -> None:
-        """Warns of sentences that it will cut."""
-        stores = (self.batches.pairs.src, self.batches.pairs.tgt)
-        if long := sum(int((store.lengths >= LONGEST).sum()) for store in stores):  # EOS is one more
+        """Warns of sentences that it will cut, and lets a translation be as long as nearly all references are."""
+        pairs = self.batches.pairs
+        src, tgt = pairs.src.lengths + 1, pairs.tgt.lengths + 1  # with EOS
+        if long := sum(int((lengths > LONGEST).sum()) for lengths in (src, tgt)):
             log.warning(
                 "%d validation sentences have more than %d pieces, the end symbol counted: cut to these",
                 long,
                 LONGEST,
             )
+        # Not all of them: for a stray pair a model that does not end would go on and on, at every validation.
+        ratios = np.ceil((tgt - SearchSettings.max_length_offset) / src)
+        ratio = max(SearchSettings.max_length_ratio, float(np.quantile(ratios, 0.99, method="higher")))
+        self.search = SearchSettings(width=1, max_length_ratio=ratio)
 
     def __call__(self, model: Seq2Seq) -> tuple[dict[str, float], list[tuple[str, str, Translation]]]:
         """Metrics by TensorBoard tag, and samples: source, reference, translation."""
         sources, references = self.text
         teacher_forced = self._teacher_forced(model)
         nll = teacher_forced["loss"]
-        translator = Translator([model], self.tokenizers, SearchSettings(width=1), self.device, self.autocast)
+        translator = Translator([model], self.tokenizers, self.search, self.device, self.autocast)
         with unchanging_weights():
             translations = [best[0] for best in translator.translate(sources)]
         hypotheses = [translation.text for translation in translations]
