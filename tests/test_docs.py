@@ -35,7 +35,7 @@ def test_the_way_to_a_prepared_corpus_runs(tmp_path, monkeypatch):
     assert names["batch"].src.numel() > 0
 
 
-@pytest.mark.parametrize("score", sorted({*SCORES} - {"mine"}))
+@pytest.mark.parametrize("score", sorted({*SCORES, "concat"} - {"mine"}))
 def test_every_shipped_score_is_explained(score):
     assert f"`score={score}`" in PAGE
     target = OmegaConf.load(ROOT / "configs" / "score" / f"{score}.yaml").get("_target_")

@@ -229,24 +229,24 @@ def test_entropy_is_the_plain_loop_over_real_positions():
             weights = alignment[b, t, :num_src].tolist()
             entropy = -sum(weight * math.log(weight) for weight in weights if weight > 0)
             found.append(entropy / math.log(num_src) if num_src > 1 else 0.0)
-    expected = sum(found) / len(found)
-    assert float(normalized_entropy(alignment, src_mask, tgt_mask)) == pytest.approx(expected, abs=1e-12)
-    alone = normalized_entropy(alignment[0, :2, :7])
-    assert float(alone) == pytest.approx(sum(found[:2]) / 2, abs=1e-12)
+    total, number = normalized_entropy(alignment, src_mask, tgt_mask)
+    assert float(total) == pytest.approx(sum(found), abs=1e-12) and number == len(found)
+    total, number = normalized_entropy(alignment[0, :2, :7])
+    assert float(total) == pytest.approx(sum(found[:2]), abs=1e-12) and number == 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_entropy_at_its_ends(dtype):
-    assert normalized_entropy(torch.eye(5, dtype=dtype)[:3]) == 0
-    assert float(normalized_entropy(torch.full((3, 8), 1 / 8, dtype=dtype))) == pytest.approx(1)
-    assert normalized_entropy(torch.ones(3, 1, dtype=dtype)) == 0
-    assert normalized_entropy(torch.zeros(0, 0, dtype=dtype)) == 0
+    assert normalized_entropy(torch.eye(5, dtype=dtype)[:3]) == (0, 3)
+    assert normalized_entropy(torch.full((3, 8), 1 / 8, dtype=dtype)) == (pytest.approx(3), 3)
+    assert normalized_entropy(torch.ones(3, 1, dtype=dtype)) == (0, 3)
+    assert normalized_entropy(torch.zeros(0, 0, dtype=dtype)) == (0, 0)
 
 
 def test_entropy_leaves_out_positions_that_look_nowhere():
     alignment = torch.tensor([[0.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0]])
-    assert float(normalized_entropy(alignment)) == pytest.approx(3 / 4)
-    assert normalized_entropy(torch.zeros(3, 5)) == 0
+    assert normalized_entropy(alignment) == (pytest.approx(3 / 2), 2)
+    assert normalized_entropy(torch.zeros(3, 5)) == (0, 0)
 
 
 def test_diagnostics_are_the_plain_loop_over_real_positions():

@@ -62,14 +62,6 @@ def bahdanau(score, s, h):  # v^T tanh(W s + U h), 1409.0473 appendix A.1.2
     return sum(v * tanh(a + b) for v, a, b in zip(score.v_a.tolist(), Ws, Uh, strict=True))
 
 
-def luong_concat(score, s, h):  # v^T tanh(W [s; h]), 1508.04025 §3.1, with W = [W_a, U_a]
-    W = [
-        [*left, *right]
-        for left, right in zip(score.W_a.weight.tolist(), score.U_a.weight.tolist(), strict=True)
-    ]
-    return sum(v * tanh(x) for v, x in zip(score.v_a.tolist(), product(W, [*s, *h]), strict=True))
-
-
 def luong_general(score, s, h):  # h^T W s, 1508.04025 §3.1
     return inner(h, product(score.W_a.tolist(), s))
 
@@ -90,7 +82,6 @@ def distance(score, s, h):  # examples/custom_score
 EQUATIONS = {
     "content": graves,
     "bahdanau": bahdanau,
-    "concat": luong_concat,
     "general": luong_general,
     "dot": luong_dot,
     "scaled_dot": vaswani,
@@ -114,8 +105,8 @@ def test_energies_are_those_of_the_published_equation(name):
 def test_concat_is_bahdanau_under_luongs_name():
     assert score_config("concat") == score_config("bahdanau")
     score = Bahdanau(Q, K, A).double()
-    query, states = query_and_states("concat")
-    W = torch.cat([score.W_a.weight, score.U_a.weight], 1)  # A × (Q + K)
+    query, states = query_and_states("bahdanau")
+    W = torch.cat([score.W_a.weight, score.U_a.weight], 1)  # A × (Q + K): v^T tanh(W [s; h]), 1508.04025 §3.1
     pairs = torch.cat([query[:, :, None].expand(-1, -1, S, -1), states[:, None].expand(-1, N, -1, -1)], -1)
     assert_close(energies(score, query, states), (pairs @ W.T).tanh() @ score.v_a, rtol=1e-12, atol=1e-12)
 

@@ -16,12 +16,12 @@ def normalized_entropy(
     alignment: Float[Tensor, "*B T S"],
     src_mask: Bool[Tensor, "*B S"] | None = None,
     tgt_mask: Bool[Tensor, "*B T"] | None = None,
-) -> Float[Tensor, ""]:
+) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
     """How spread the attention is: 0 where each target position looks at one source position, 1 at all alike.
 
-    It is the mean of `-Σ_s a_s ln a_s / ln S` over the real target positions that look anywhere (see `looks`), with
-    S the number of real source positions of the sentence; it is 0 for a sentence of one source position, which has no
-    choice, and for no positions at all. Masks are True on real tokens; without a mask every position is real.
+    It is the sum of `-Σ_s a_s ln a_s / ln S` over the real target positions that look anywhere (see `looks`), and the
+    number of these, with S the number of real source positions of the sentence; one of a sentence of one source
+    position, which has no choice, is 0. Masks are True on real tokens; without a mask every position is real.
     """
     weights = alignment.detach()
     weights = weights if weights.dtype == torch.float64 else weights.float()
@@ -33,15 +33,14 @@ def normalized_entropy(
     entropy = torch.special.entr(weights).masked_fill(~src_mask.unsqueeze(-2), 0).sum(-1)  # *B T
     most = src_mask.sum(-1, keepdim=True).clamp(min=1).to(weights.dtype).log()  # *B 1
     normalized = torch.where(most > 0, entropy / most, 0).masked_fill(~tgt_mask, 0)
-    return normalized.sum() / tgt_mask.sum().clamp(min=1)
+    return normalized.sum(), tgt_mask.sum()
 
 
 def corpus_entropy(alignments: Sequence[Float[np.ndarray, "_T _S"]]) -> float | None:
     """The mean over all target positions of a corpus that look anywhere; None where none does."""
-    tensors = [torch.as_tensor(alignment) for alignment in alignments]
-    numbers = [int(looks(alignment).sum()) for alignment in tensors]
-    total = sum(n * float(normalized_entropy(a)) for n, a in zip(numbers, tensors, strict=True))
-    return total / sum(numbers) if any(numbers) else None
+    found = [normalized_entropy(torch.as_tensor(alignment)) for alignment in alignments]
+    number = sum(int(looking) for _, looking in found)
+    return sum(float(total) for total, _ in found) / number if number else None
 
 
 def looks(alignment: Float[Tensor, "*B T S"]) -> Bool[Tensor, "*B T"]:

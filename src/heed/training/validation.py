@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from heed.data.batches import Batches
-from heed.evaluation.alignment import diagnostics, looks, normalized_entropy
+from heed.evaluation.alignment import diagnostics, normalized_entropy
 from heed.evaluation.metrics import bleu, perplexity
 from heed.linear import unchanging_weights
 from heed.model import Seq2Seq
@@ -79,9 +79,8 @@ class Validator:
             with self.autocast():
                 readouts, alignment = model(batch.src, batch.src_lengths, batch.tgt_in)
                 nll = cross_entropy(readouts[real], batch.tgt_out[real], model.output, 0.0)[1]
-            looking = (real & looks(alignment)).sum()
-            entropy = normalized_entropy(alignment, src_mask, real) * looking
-            found = {"loss": (nll, real.sum()), "attention_entropy": (entropy, looking)}
+            entropy = normalized_entropy(alignment, src_mask, real)
+            found = {"loss": (nll, real.sum()), "attention_entropy": entropy}
             found |= {f"attention_{name}": x for name, x in diagnostics(alignment, src_mask, real).items()}
             for name, (total, number) in found.items():
                 sums[name][0] += float(total)
