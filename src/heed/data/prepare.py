@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Prepared:
-    """A prepared directory. Opening it reads the tokenizers and a small JSON file; ids stay on disk."""
+    """A prepared directory. Opening it reads the tokenizers and a small JSON file; a split is read when asked for."""
 
     def __init__(self, directory: Path, settings: TokenizerSettings):
         self.directory = directory

@@ -1,4 +1,4 @@
-"""Encoded sentences in two flat files per side, memory-mapped: opened in no time, read only where needed."""
+"""Encoded sentences in two flat files per side, memory-mapped: they take no memory that the system cannot have back."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
