@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 import heed.config
 from heed.build import build_model, forked
@@ -23,6 +24,10 @@ FOLDERS = {
 CONTROLS = ("last", "none", "random", "uniform")  # tests/test_controls.py is for them
 # Every other YAML, the example's too; `concat` is `bahdanau` once more, which tests/test_score.py shows.
 SCORES = [name for name in FOLDERS if name not in (*CONTROLS, "concat")]
+PRIMARY = {  # the schema of each script's YAML
+    name: getattr(heed.config, f"{name.title()}Config")
+    for name in ("align", "compare", "evaluate", "train", "translate")
+}
 WIRINGS = {
     "bahdanau": ("decoder=bahdanau",),
     "luong": ("decoder=luong",),
@@ -51,11 +56,15 @@ def joins_any_sizes(name: str) -> bool:
     return True
 
 
+def composed(name: str, *overrides: str, **options: Any) -> DictConfig:
+    """What Hydra makes of a YAML in configs/."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose(name, list(overrides), **options)
+
+
 @cache
 def train_config(*overrides: str) -> TrainConfig:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        composed = compose("train", list(overrides))
-    return heed.config.train_config(composed, {})
+    return heed.config.train_config(composed("train", *overrides), {})
 
 
 def make_model(

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
-from making import ROOT
+from making import PRIMARY, ROOT, composed, train_config
 from omegaconf import DictConfig, OmegaConf
 
 import heed.config
@@ -21,13 +20,9 @@ from heed.build import build_model
 from heed.commands import scores
 from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import (
-    AlignConfig,
-    CompareConfig,
     EvaluateConfig,
     ModelSettings,
-    TrainConfig,
     TrainingSettings,
-    TranslateConfig,
     typed,
 )
 from heed.data.multi30k import TOKENISED
@@ -35,13 +30,6 @@ from heed.search.settings import SearchSettings
 
 CONFIGS = ROOT / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
-PRIMARY = {
-    "align": AlignConfig,
-    "compare": CompareConfig,
-    "train": TrainConfig,
-    "evaluate": EvaluateConfig,
-    "translate": TranslateConfig,
-}
 GIVEN = {  # what the builder passes, so that no YAML may
     "score": {"query_dim", "key_dim"},
     "decoder": {"attention", "embedding_dim", "hidden_dim", "dropout", "cell", "num_layers"},
@@ -57,18 +45,14 @@ def group(name: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / name).glob("*.yaml"))
 
 
-def composed(primary: str, *overrides: str) -> DictConfig:
+def complete(primary: str, *overrides: str) -> DictConfig:
+    """Composed, with a run where one must be named."""
     if primary != "train":
         overrides = ("runs=some" if primary == "compare" else "run=runs/some", *overrides)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose(primary, list(overrides))
+    config = composed(primary, *overrides)
     OmegaConf.set_struct(config, False)
     assert config.pop("fast") is True  # how, not what: the scripts' common part takes it
     return config
-
-
-def train_config(*overrides: str) -> TrainConfig:
-    return heed.config.train_config(composed("train", *overrides), {})
 
 
 def leaves(config: Any, key: str = "") -> dict[str, Any]:
@@ -88,7 +72,7 @@ def test_there_is_a_test_here_for_every_folder() -> None:
 
 @pytest.mark.parametrize("primary", PRIMARY)
 def test_primary_configs_are_typed_and_complete(primary: str) -> None:
-    config = composed(primary)
+    config = complete(primary)
     if primary == "train":
         train_config()
         assert config.pop("run", "absent") is None  # where, not what: no part of the configuration of a run
@@ -123,16 +107,14 @@ def test_every_tokenizer_builds_with_the_values_of_its_yaml(tokenizer: str) -> N
 
 @pytest.mark.parametrize(("name", "choice"), [(name, choice) for name in GIVEN for choice in group(name)])
 def test_yaml_has_every_key_that_its_class_takes(name: str, choice: str) -> None:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose(f"{name}/{choice}")[name]
+    config = composed(f"{name}/{choice}")[name]
     takes = set(inspect.signature(get_class(config["_target_"])).parameters) - GIVEN[name]
     assert set(config) - {"_target_"} == takes
 
 
 @pytest.mark.parametrize(("name", "choice"), [(name, choice) for name in SCHEMAS for choice in group(name)])
 def test_yaml_has_every_key_of_its_schema(name: str, choice: str) -> None:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose(f"{name}/{choice}")[name]
+    config = composed(f"{name}/{choice}")[name]
     if choice != "trained":  # whose values are those of the run
         typed(SCHEMAS[name], config)
     assert list(config) == [field.name for field in fields(SCHEMAS[name])]
@@ -144,9 +126,9 @@ def test_search_defaults_in_code_are_those_of_the_yaml() -> None:
 
 
 def test_metrics_are_the_same_in_training_and_evaluation() -> None:
-    of_evaluation = typed(EvaluateConfig, composed("evaluate")).metrics
+    of_evaluation = typed(EvaluateConfig, complete("evaluate")).metrics
     assert of_evaluation.over(train_config().metrics) == train_config().metrics
-    changed = typed(EvaluateConfig, composed("evaluate", "metrics.tokenize=none")).metrics
+    changed = typed(EvaluateConfig, complete("evaluate", "metrics.tokenize=none")).metrics
     assert changed.over(train_config().metrics) == replace(train_config().metrics, tokenize="none")
 
 
@@ -243,8 +225,7 @@ def test_scores_are_listed_also_beside_one_that_cannot_be_made(tmp_path, monkeyp
 
 
 def test_runs_of_a_comparison_can_go_to_slurm() -> None:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", ["hydra/launcher=slurm"], return_hydra_config=True)
+    config = composed("train", "hydra/launcher=slurm", return_hydra_config=True)
     assert config.hydra.launcher._target_.endswith("SlurmLauncher")
     assert config.hydra.launcher.timeout_min == 240
 
@@ -266,7 +247,7 @@ def test_no_group_ignores_a_key(name: str) -> None:
 
 @pytest.mark.parametrize("primary", PRIMARY)
 def test_no_script_ignores_a_key(primary: str) -> None:
-    config = composed(primary, "+nonsense=1")
+    config = complete(primary, "+nonsense=1")
     with pytest.raises(ValueError, match="nonsense"):
         if primary == "train":
             heed.config.train_config(config, {})

@@ -7,30 +7,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from making import PRIMARY, ROOT, composed
 from omegaconf import OmegaConf
-from tiny import ROOT
 
 from heed.build import build_model
 from heed.component import build_corpus, build_tokenizer_settings
-from heed.config import (
-    AlignConfig,
-    CompareConfig,
-    EvaluateConfig,
-    TrainConfig,
-    TranslateConfig,
-    train_config,
-    typed,
-)
+from heed.config import train_config, typed
 from heed.sweep import jobs
 
-SCHEMAS = {
-    "train": TrainConfig,
-    "evaluate": EvaluateConfig,
-    "translate": TranslateConfig,
-    "align": AlignConfig,
-    "compare": CompareConfig,
-}
 MAKES = (
     "MAKEFLAGS",
     "MAKEOVERRIDES",
@@ -93,18 +77,17 @@ def test_command_exists_and_its_configuration_composes(page: str, command: str, 
             mine = any(
                 "mine" in word.lower() or "config" in word for word in overrides
             )  # the example has its own test
-            if name in SCHEMAS and not mine and "--help" not in overrides:
+            if name in PRIMARY and not mine and "--help" not in overrides:
                 for job in jobs([word for word in overrides if word != "--multirun"]):
                     compose_and_type(name, job)
 
 
 def compose_and_type(name: str, overrides: list[str]) -> None:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = compose(name, overrides)
+    config = composed(name, *overrides)
     OmegaConf.set_struct(config, False)
     if name != "train":
         config.pop("fast")  # the scripts take it before
-        typed(SCHEMAS[name], config)
+        typed(PRIMARY[name], config)
         return
     settings = train_config(config, {})
     build_corpus(settings.data)

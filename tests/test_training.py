@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from making import composed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import NAMES, ROOT, command, config, overrides, script, write_corpus
 from torch.testing import assert_close
@@ -483,8 +483,7 @@ def test_stopped_and_resumed_in_a_sampled_epoch_is_never_stopped(tmp_path: Path,
     ]
     more += ["training.subword_sampling=0.3", "model.word_dropout=0.1"]
     more += [override for override in overrides(tmp_path) if not override.startswith("tokenizer")]
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        settings = train_config(compose("train", more), NAMES)
+    settings = train_config(composed("train", *more), NAMES)
     whole = make_from(settings, tmp_path, "whole")
     assert whole.train()
     threads = {thread.name for thread in threading.enumerate()}
@@ -846,8 +845,7 @@ def test_a_plateau_halves_the_rate_in_training(tmp_path: Path, monitor: str, bet
 def test_sampled_pieces_reach_the_batches(tmp_path: Path) -> None:
     kept = [one for one in overrides(tmp_path) if not one.startswith("tokenizer")]
     sampling = ("tokenizer=sentencepiece", "subwords.vocab_size=290", "training.subword_sampling=0.01")
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        settings = train_config(compose("train", [*sampling, *kept]), NAMES)
+    settings = train_config(composed("train", *sampling, *kept), NAMES)
     batches = make_from(settings, tmp_path, "run").batches
     stored, drawn = list(map(batches.collate, batches.plan(0))), list(islice(batches, len(batches)))
     assert [one.indices.tolist() for one in stored] == [one.indices.tolist() for one in drawn]

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
+from making import PRIMARY, ROOT, composed
 from omegaconf import OmegaConf
 
-import heed.config
 from heed.commands.train import train
 from heed.config import TrainConfig, train_config, typed
 
-ROOT = Path(__file__).resolve().parents[1]
 # Its server has torch loaded, so that a start takes no time.
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
@@ -79,9 +77,7 @@ def overrides(directory: Path) -> list[str]:
 
 def config(directory: Path, *more: str) -> TrainConfig:
     """The typed configuration, as `scripts/train.py` would make it."""
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        composed = compose("train", [*overrides(directory), *more])
-    return train_config(composed, NAMES)
+    return train_config(composed("train", *overrides(directory), *more), NAMES)
 
 
 def command(name: str, *arguments: str) -> Any:
@@ -89,15 +85,14 @@ def command(name: str, *arguments: str) -> Any:
     assert not {argument.partition("=")[0] for argument in arguments} & (NAMES.keys() - {"data"}), (
         "NAMES says"
     )
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        composed = compose(name, list(arguments))
-    OmegaConf.set_struct(composed, False)
-    assert composed.pop("fast")
+    config = composed(name, *arguments)
+    OmegaConf.set_struct(config, False)
+    assert config.pop("fast")
     if name == "train":
-        return train(train_config(composed, NAMES), composed.run)
+        return train(train_config(config, NAMES), config.run)
     function = getattr(import_module(f"heed.commands.{name}"), name)
     searches = ["trained"] if name in ("evaluate", "compare") else []
-    return function(typed(getattr(heed.config, f"{name.title()}Config"), composed), *searches)
+    return function(typed(PRIMARY[name], config), *searches)
 
 
 def script(
