@@ -17,7 +17,7 @@ import torch
 
 from benchmarks import decoding, prepare, startup, training
 from benchmarks.training import CPU, MIB, QUICK, SCORES, Plan, line
-from heed.device import has_bf16
+from heed.device import has_fast_bf16
 from heed.run import Run
 
 PARTS = (
@@ -89,7 +89,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "auto": "bf16" if has_bf16(CPU) else "fp32",
+        "auto": "bf16" if has_fast_bf16(CPU) else "fp32",
         "date": time.strftime("%Y-%m-%d %H:%M"),
     }
 

@@ -27,7 +27,7 @@ from benchmarks.textbook import textbook
 from heed.build import build_model
 from heed.config import TrainConfig, train_config
 from heed.data.batches import Batch, Batches
-from heed.device import autocast, has_bf16, keep_freed_memory, peak_memory
+from heed.device import autocast, has_fast_bf16, keep_freed_memory, peak_memory
 from heed.linear import product
 from heed.model import Seq2Seq
 from heed.run import Run
@@ -37,7 +37,7 @@ from heed.training.trainer import Trainer
 from heed.training.validation import Validator
 
 CPU = torch.device("cpu")
-PRECISIONS = ("fp32", "auto") if has_bf16(CPU) else ("fp32",)  # a row of its own for auto where it is another
+PRECISIONS = ("fp32", "auto") if has_fast_bf16(CPU) else ("fp32",)  # auto has a row where it is another
 SCORES = ("bahdanau", "content", "dot", "general", "scaled_dot")
 WIRINGS = {
     "luong": ("decoder=luong",),

@@ -78,9 +78,9 @@ compilable = pytest.mark.skipif(
 )
 
 
-def check_compiled(score: str, wiring: str, cell: str, dtype: str) -> None:
+def check_compiled(*arguments: str) -> None:
     """In a process of its own: the compiler would stumble over this suite's checks of shapes."""
-    command = [sys.executable, __file__, score, wiring, cell, dtype]
+    command = [sys.executable, __file__, *arguments]
     environment = os.environ | {"PYTHONPATH": str(EXAMPLE)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -110,6 +110,24 @@ def compare_compiled(score: str, wiring: str, cell: str, dtype: str) -> None:
     for compiled, plain, exact in zip(*(gradients.values() for _, gradients in steps), strict=True):
         # In bfloat16 a maximum of two that are nearly equal may be the other one: both are far off then.
         assert (compiled - exact).norm() <= 2 * (plain - exact).norm() + 0.01 * exact.norm()
+
+
+@compilable
+def test_what_is_compiled_does_for_all_shapes():
+    check_compiled("shapes")
+
+
+def compile_for_shapes() -> None:
+    """In float32, where products are an operator of our own; traced as ever, without the time that kernels take."""
+    torch.compile = partial(torch.compile, backend="aot_eager")
+    model = make_model("bahdanau", "luong").train()
+    for batch, length in ((2, 3), (3, 5), (5, 4), (7, 11), (11, 7)):
+        src, tgt_in = torch.randint(4, 17, (2, batch, length))
+        with fast.compiling(True):
+            readouts, _ = model(src, torch.full((batch,), length), tgt_in)
+        readouts.sum().backward()
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert graphs == 2, f"{graphs}: of the first step, whose state has no gradient, and of the others"
 
 
 @pytest.mark.skipif(not HAS_ONEDNN, reason="needs oneDNN")
@@ -284,7 +302,7 @@ def test_gru_is_torchs(directions):
 
 
 if __name__ == "__main__":
-    compare_compiled(*sys.argv[1:])
+    compile_for_shapes() if sys.argv[1:] == ["shapes"] else compare_compiled(*sys.argv[1:])
     breaks = torch._dynamo.utils.counters["graph_break"]
     assert not breaks, breaks
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"], "nothing was compiled"

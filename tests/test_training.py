@@ -28,7 +28,8 @@ from heed.build import build_trainer
 from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import TrainConfig, train_config
 from heed.data.prepare import prepare
-from heed.device import autocast, has_bf16
+from heed.device import autocast, has_fast_bf16
+from heed.linear import HAS_BF16
 from heed.run import Run
 from heed.signals import stopping_signals
 from heed.text import BOS, EOS, PAD
@@ -146,7 +147,7 @@ def test_stop_anywhere_and_resume_is_never_stopped(tmp_path: Path, more: list[st
         (command, "fp32", "false"),
         # In processes of their own: the compiler would stumble over this suite's checks of shapes.
         pytest.param(script, "fp32", "true", marks=pytest.mark.slow),
-        pytest.param(script, "auto", "true", marks=pytest.mark.slow),
+        pytest.param(script, "bf16", "true", marks=pytest.mark.slow),
     ],
 )
 def test_an_interrupted_process_says_so_and_resumes_to_the_same_end(  # type: ignore[no-untyped-def]
@@ -857,6 +858,26 @@ def test_sampled_pieces_reach_the_batches(tmp_path: Path) -> None:
 
 def test_precision_is_what_is_asked_for() -> None:
     cpu, matrix = torch.device("cpu"), torch.ones(2, 2)
-    for precision, on in (("bf16", True), ("fp32", False), ("auto", has_bf16(cpu))):
+    for precision, on in (("bf16", True), ("fp32", False), ("auto", has_fast_bf16(cpu))):
         with autocast(precision, cpu)():
             assert (matrix @ matrix).dtype == (torch.bfloat16 if on else torch.float32)
+
+
+@pytest.mark.skipif(not HAS_BF16, reason="needs oneDNN's products in bfloat16")
+@pytest.mark.parametrize(
+    ("name", "instructions", "fast"),
+    [
+        ("AMD EPYC 9R14", {"avx512_bf16"}, True),
+        ("Intel(R) Xeon(R) Processor", {"avx512_bf16"}, False),
+        ("Intel(R) Xeon(R) Processor", {"avx512_bf16", "amx_bf16"}, True),
+        ("11th Gen Intel(R) Core(TM) i7-1185G7", {"avx512_f"}, False),
+        ("AMD Ryzen 7 5800X", {"avx2"}, False),
+        ("Neoverse-V1", {"bf16"}, True),
+    ],
+)
+def test_auto_is_bf16_where_that_is_faster(
+    name: str, instructions: set[str], fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heed.device.cpu_name", lambda: name)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
+    assert has_fast_bf16(torch.device("cpu")) == fast

@@ -51,7 +51,7 @@ def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 # As an operator of our own the compiler calls it as it is; torch's it would take apart, and fail.
 _compiled = torch.library.custom_op("heed::product", _by_onednn, mutates_args=())
-_compiled.register_fake(lambda x, weight, bias: x.new_empty(len(x), len(weight)))
+_compiled.register_fake(lambda x, weight, bias: x.new_empty(x.size(0), weight.size(0)))
 
 
 _packs: WeakTensorKeyDictionary | None = None  # parameter: a type, and the weight packed in it
