@@ -14,8 +14,10 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+import heed.linear
 from heed import fast
-from heed.linear import HAS_ONEDNN, Linear, linear, product, unchanging_weights
+from heed.device import HAS_ONEDNN
+from heed.linear import Linear, linear, product, unchanging_weights
 from heed.model.decoder import cast_weights
 from heed.model.recurrent import gru_layer
 from heed.score import Score, additive
@@ -30,6 +32,13 @@ SRC_LENGTHS, TGT_LENGTHS = [11, 4, 1], [3, 7, 1]
 def switched(request) -> Iterator[bool]:
     with fast.switched(request.param):
         yield request.param
+
+
+@pytest.fixture(params=[True, False], ids=["onednn", "mkl"])
+def by_onednn(request, monkeypatch) -> bool:
+    """Whichever is faster here."""
+    monkeypatch.setattr("heed.linear.ONEDNN_IS_FASTER", request.param and HAS_ONEDNN)
+    return request.param and HAS_ONEDNN
 
 
 Step = tuple[Tensor, dict[str, Tensor]]
@@ -118,7 +127,8 @@ def test_what_is_compiled_does_for_all_shapes():
 
 
 def compile_for_shapes() -> None:
-    """In float32, where products are an operator of our own; traced as ever, without the time that kernels take."""
+    """In float32: products by oneDNN are an operator of our own. Traced as ever, without the time of making kernels."""
+    heed.linear.ONEDNN_IS_FASTER = HAS_ONEDNN
     torch.compile = partial(torch.compile, backend="aot_eager")
     model = make_model("bahdanau", "luong").train()
     for batch, length in ((2, 3), (3, 5), (5, 4), (7, 11), (11, 7)):
@@ -224,7 +234,7 @@ def test_additive_energy_never_holds_all_sums(monkeypatch):
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(INPUT,), (B, INPUT), (B, N, INPUT), (0, INPUT)])
-def test_linear_is_torchs(shape, bias, switched):
+def test_linear_is_torchs(shape, bias, switched, by_onednn):
     torch.manual_seed(1)
     layer = Linear(INPUT, OUTPUT, bias=bias)
     x = torch.randn(shape, requires_grad=True)
@@ -241,11 +251,11 @@ def test_linear_is_torchs(shape, bias, switched):
         assert_close(mine, torchs)
 
 
-def test_the_switch_chooses_the_product(switched):
+def test_switch_and_processor_choose_the_product(switched, by_onednn):
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
         linear(torch.randn(B, INPUT), torch.randn(OUTPUT, INPUT))
     called = any(event.key == "mkldnn::_linear_pointwise" for event in profiled.key_averages())
-    assert called == (switched and HAS_ONEDNN)
+    assert called == (switched and by_onednn)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
@@ -266,14 +276,14 @@ def test_linear_by_packed_weights_is_torchs(precision, switched):
             assert_close([layers[0](x)], expected)
 
 
-def test_linear_of_matrices_with_gaps():
+def test_linear_of_matrices_with_gaps(by_onednn):
     torch.manual_seed(1)
     x, weight = torch.randn(B, 2 * INPUT)[:, ::2], torch.randn(OUTPUT, INPUT + 3)[:, 2:-1]
     assert_close(linear(x, weight), x @ weight.T)
     assert_close(product(x, weight), x @ weight.T)
 
 
-def test_linear_keeps_float32_precision():
+def test_linear_keeps_float32_precision(by_onednn):
     """oneDNN may be told to round to bfloat16 on the way; nothing here does."""
     torch.manual_seed(1)
     x, weight = torch.randn(64, 512), torch.randn(256, 512)

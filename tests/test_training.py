@@ -28,8 +28,7 @@ from heed.build import build_trainer
 from heed.component import build_corpus, build_tokenizer_settings
 from heed.config import TrainConfig, train_config
 from heed.data.prepare import prepare
-from heed.device import autocast, has_fast_bf16
-from heed.linear import HAS_BF16
+from heed.device import HAS_BF16, autocast, has_fast_bf16
 from heed.run import Run
 from heed.signals import stopping_signals
 from heed.text import BOS, EOS, PAD

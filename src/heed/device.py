@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from heed.linear import HAS_BF16
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+HAS_BF16 = HAS_ONEDNN and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # by emulation, too
 
 
 def pick_device(name: str) -> torch.device:
@@ -50,7 +51,7 @@ def has_fast_bf16(device: torch.device) -> bool:
     """Whether products in bfloat16 are faster there than in float32: by the instructions for them, nothing is timed.
 
     Of AVX-512 they have twice the rate of float32's on AMD (EPYC), half of it on Intel (Xeon), where the fast ones are
-    AMX's. Without any, oneDNN still multiplies in bfloat16, by emulation.
+    AMX's.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
