@@ -6,7 +6,6 @@ import heed.cli  # noqa: F401  (first: it settles how torch's threads wait, befo
 
 import json
 import os
-import platform
 import time
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ import torch
 
 from benchmarks import decoding, prepare, startup, training
 from benchmarks.training import CPU, MIB, QUICK, SCORES, Plan, line
-from heed.device import has_fast_bf16
+from heed.device import cpu_name, has_fast_bf16
 from heed.run import Run
 
 PARTS = (
@@ -81,11 +80,8 @@ def measure(part: str, plan: Plan, run: str | None) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """What was measured on, and when."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
-        "cpu": names[0] if names else platform.processor(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
