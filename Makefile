@@ -89,7 +89,7 @@ fuzz: $(VENV) ## random bytes into all that reads them, guided by coverage: INPU
 	@$(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3'
 	@PYTHONPATH=.:tests $(BIN)/python tests/fuzz.py -runs=$(INPUTS) -max_len=512 -rss_limit_mb=8192 $(ARGS)
 
-test-lowest: ## a part of the tests with the lowest versions that pyproject.toml promises (but torch's), in .venv-lowest: ARGS
+test-lowest: ## a part of the tests with the lowest versions that pyproject.toml promises, in .venv-lowest: ARGS
 	@[ -e .venv-lowest/bin/pip ] || $(PYTHON) -m venv .venv-lowest
 	@awk -F== 'NR == FNR {low[tolower($$1)]; print; next} !(tolower($$1) in low)' constraints-lowest.txt constraints.txt > .venv-lowest/constraints.txt
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --constraint .venv-lowest/constraints.txt --editable '.[dev]'

@@ -69,8 +69,7 @@ def test_the_lowest_versions_that_are_tried_are_those_that_are_promised() -> Non
     for package, requirement in promised().items():
         bounds = [one for one in requirement.specifier if one.operator in (">=", "==")]
         assert len(bounds) == 1 and pins("constraints.txt")[package] in requirement.specifier
-        if package != "torch":  # whose other releases come with gigabytes of CUDA
-            assert lowest[package] == Version(bounds[0].version), package
+        assert lowest[package] == Version(bounds[0].version), package
 
 
 def licence(package: str) -> str:
