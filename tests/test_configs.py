@@ -156,7 +156,9 @@ def test_both_directions_of_multi30k_have_one_recipe() -> None:
     en_de, de_en = (
         train_config("data=multi30k", f"experiment=multi30k_{pair}") for pair in ("en_de", "de_en")
     )
-    assert en_de.training == de_en.training and en_de.model == replace(de_en.model, embedding_dim=512)
+    assert en_de.training == de_en.training and en_de.model == replace(
+        de_en.model, embedding_dim=512, dropout=0.3
+    )
     assert en_de.metrics.tokenize == "none" and de_en.metrics.tokenize == "13a"
     assert en_de.data["pattern"] == TOKENISED, "or its files are not downloaded"
     targets = [one.score["_target_"] for one in (en_de, de_en)]
