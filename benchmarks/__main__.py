@@ -1,6 +1,8 @@
 """`make bench`, or `python -m benchmarks`: measures it all, prints tables, writes JSON."""
 
-import heed.cli  # noqa: F401  (first: it settles how torch's threads wait, before torch is loaded)
+from heed.cli.process import set_up_threads
+
+set_up_threads()  # before torch is imported
 
 # isort: split
 
@@ -17,7 +19,7 @@ import torch
 from benchmarks import decoding, prepare, startup, training
 from benchmarks.training import CPU, MIB, QUICK, SCORES, Plan, line
 from heed.device import cpu_name, has_fast_bf16
-from heed.run import Run
+from heed.run.directory import Run
 
 PARTS = (
     "decoding",

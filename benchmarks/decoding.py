@@ -23,10 +23,10 @@ from benchmarks.training import (
     spread,
     synthetic,
 )
-from heed.build import load_run
-from heed.component import build_corpus
-from heed.device import autocast
-from heed.linear import unchanging_weights
+from heed.run.loading import load_run
+from heed.config.components import build_corpus
+from heed.ops.linear import packed_weights
+from heed.ops.precision import precision as computing
 from heed.model import Seq2Seq
 from heed.search.beam import Hypothesis, beam_search
 from heed.search.settings import SearchSettings
@@ -81,8 +81,8 @@ def measure_search(
 
     def search(precision: str, batches: list[Sources]) -> list[list[Hypothesis]]:
         with (
-            autocast(precision, CPU)(),
-            unchanging_weights(),
+            computing(precision, CPU)(),
+            packed_weights(),
         ):  # once, as the translator: weights are cast once
             return [best for batch in batches for best in beam_search([model], *batch, settings)]
 

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from heed import fast
 from heed.data.batches import Batch
 from heed.model import Seq2Seq
+from heed.ops import switch
 from heed.score import Bahdanau, Content, Dot, General, ScaledDot, Score
 
 
@@ -63,9 +63,9 @@ def _counted(score: Score, num_keys: int) -> tuple[int, int]:
     states, query = like.new_zeros(1, num_keys, score.key_dim), like.new_zeros(1, 1, score.query_dim)
     # The counter by itself does not know the product of a matrix with a vector.
     products = {torch.ops.aten.mv: lambda matrix, *_, **__: 2 * prod(matrix)}
-    with fast.switched(False), FlopCounterMode(display=False, custom_mapping=products) as preparing:
+    with switch.reference(), FlopCounterMode(display=False, custom_mapping=products) as preparing:
         keys = score.prepare(states)
-    with fast.switched(False), FlopCounterMode(display=False, custom_mapping=products) as comparing:
+    with switch.reference(), FlopCounterMode(display=False, custom_mapping=products) as comparing:
         score(query, keys)
     return preparing.get_total_flops() // 2, comparing.get_total_flops() // 2
 

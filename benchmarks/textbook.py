@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from itertools import count
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -32,6 +33,7 @@ class Textbook(nn.Module):
         """Takes over the layers of a model, and the weights of those that it has otherwise: see `textbook`."""
         super().__init__()
         decoder, rnn = model.decoder, model.decoder.recurrent.rnn
+        C = model.decoder.recurrent.C
         assert isinstance(decoder, BahdanauDecoder | LuongDecoder)
         assert model.dropout.p == model.encoder.dropout.p == decoder.dropout.p, "a tutorial has one dropout"
         assert model.encoder.skip is None, "a tutorial has no way past its encoder"
@@ -41,7 +43,7 @@ class Textbook(nn.Module):
         self.tgt_embedding = model.tgt_embedding
         self.encoder = _encoder(model.encoder)
         self.bridge = model.bridge.W_s
-        self.cells = _cells(rnn)
+        self.cells = _cells(rnn, None if C is None else C.weight)
         self.num_tensors = 2 if isinstance(rnn, nn.LSTM) else 1  # of a layer's state
         self.score = decoder.attention.score
         self.readout = decoder.deep_output if isinstance(decoder, BahdanauDecoder) else decoder.W_c
@@ -153,13 +155,18 @@ def _encoder(encoder: Encoder) -> nn.RNNBase:
     return rnn
 
 
-def _cells(rnn: nn.RNNBase) -> nn.ModuleList:
+def _cells(rnn: Any, C: Tensor | None) -> nn.ModuleList:
+    """A cell of torch's for each layer. The first one's W is joined with C, the weights of what is fed back."""
     make = nn.LSTMCell if isinstance(rnn, nn.LSTM) else nn.GRUCell
     cells = nn.ModuleList()
     for layer in range(rnn.num_layers):
-        cell = make(rnn.hidden_size if layer else rnn.input_size, rnn.hidden_size)
+        cell: Any = make(rnn.hidden_size if layer else rnn.input_size, rnn.hidden_size)
         _take(cell, "", rnn, f"_l{layer}")
         cells.append(cell)
+    if C is not None:
+        first: Any = cells[0]
+        first.weight_ih = nn.Parameter(torch.cat([rnn.weight_ih_l0, C], 1).detach())
+        first.input_size += C.size(1)
     return cells
 
 

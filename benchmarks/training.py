@@ -1,6 +1,8 @@
 """Training: target tokens per second beside the textbook loop, share of the machine's peak, memory, operators."""
 
-from heed.cli import CONFIGS  # first: it settles how torch's threads wait, before torch is loaded
+from heed.cli.process import set_up_threads
+
+set_up_threads()  # before torch is imported
 
 # isort: split
 
@@ -24,13 +26,16 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.flops import training_flops
 from benchmarks.prepare import SIZES
 from benchmarks.textbook import textbook
-from heed.build import build_model
-from heed.config import TrainConfig, train_config
+from heed.config.model import build_model
+from heed.config.schema import TrainConfig, train_config
+from heed.config.sources import CONFIGS
 from heed.data.batches import Batch, Batches
-from heed.device import autocast, has_fast_bf16, keep_freed_memory, peak_memory
-from heed.linear import product
+from heed.device import has_fast_bf16, keep_freed_memory, peak_memory
+from heed.ops.linear import product
+from heed.ops.loop import missing_for_compiling
+from heed.ops.precision import precision as computing
 from heed.model import Seq2Seq
-from heed.run import Run
+from heed.run.directory import Run
 from heed.score import Bahdanau
 from heed.text import BOS, EOS, PAD
 from heed.training.trainer import Trainer
@@ -214,14 +219,15 @@ def spread(items: Sequence[Any], num: int) -> list[Any]:
 @contextmanager
 def heed_update(
     config: TrainConfig, precision: str, batches: list[Batch]
-) -> Iterator[Callable[[Batch], None]]:
+) -> Iterator[Callable[[Batch], object]]:
     """One update by heed's own trainer, in a run directory that is removed."""
     with TemporaryDirectory() as directory:
         some = cast(Batches, batches)  # their number is all that is asked for
         none = cast(Validator, None)  # no validation comes
-        run, context = Run(directory), autocast(precision, CPU)
+        compiled = config.training.compile and not missing_for_compiling()
+        run, context = Run(directory), computing(precision, CPU, compiled)
         trainer = Trainer(make_model(config), some, none, config.training, run, config.seed, CPU, context)
-        yield lambda batch: trainer._update([batch])
+        yield lambda batch: trainer.update([batch])
         trainer.monitor.close()
         torch._dynamo.reset()  # no model's compiled code stands in the way of the next
 
@@ -241,7 +247,7 @@ def textbook_update(config: TrainConfig) -> Callable[[Batch], None]:
     return update
 
 
-def numbered(update: Callable[[Batch], None], batches: Sequence[Batch]) -> Callable[[int], object]:
+def numbered(update: Callable[[Batch], object], batches: Sequence[Batch]) -> Callable[[int], object]:
     """The update with batch i."""
     return lambda i: update(batches[i])
 
@@ -352,7 +358,7 @@ def updates(side: str, overrides: Sequence[str], num: int, size: int) -> tuple[i
     batches = synthetic(num, size, config)
     with ExitStack() as stack:
         if side == "textbook":
-            update = textbook_update(config)
+            update: Callable[[Batch], object] = textbook_update(config)
         else:
             keep_freed_memory()
             update = stack.enter_context(heed_update(config, side, batches))

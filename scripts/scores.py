@@ -1,12 +1,6 @@
-"""Lists the attention scores in configs/score/ with equation, reference and parameters: `python scripts/scores.py`."""
+"""List the attention scores with equation, reference and parameters: `python scripts/scores.py`."""
 
-from argparse import ArgumentParser
+from heed.cli.scores import main
 
 if __name__ == "__main__":
-    ArgumentParser(description=__doc__).parse_args()  # before torch is imported
-
-    from heed.commands.scores import list_scores
-    from heed.signals import ending_with_its_reader
-
-    with ending_with_its_reader():
-        list_scores()
+    main()

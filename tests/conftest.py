@@ -5,13 +5,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import helpers.shapes  # noqa: F401  (the checker that the hook below names)
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # Before anything of heed is imported. What handles tensors; each call is checked, so no more than that.
-PACKAGES = ["score", "model", "search", "training", "data.batches", "data.store", "build"]
-install_import_hook([f"heed.{name}" for name in PACKAGES], "shapes.check")
+PACKAGES = ["ops", "score", "model", "search", "training", "data.batches", "data.store", "config.model"]
+install_import_hook([f"heed.{name}" for name in PACKAGES], "helpers.shapes.check")
 
 sys.path.append(str(Path(__file__).parents[1] / "examples" / "custom_score"))  # my_scores
 

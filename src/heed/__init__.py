@@ -1,6 +1,6 @@
 """heed: recurrent encoder-decoder translation with a pluggable attention score.
 
-One-letter axes, in every signature and shape comment:
+Signatures and shape comments name the axes by one letter:
 
     B  sentences in the batch        E  embedding size
     S  source positions              H  decoder state size
@@ -20,7 +20,7 @@ __all__ = ["attend"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports torch only when asked for something that needs it, so that `--help` is instant."""
+    """Import torch only for a name that needs it, so that `--help` is instant."""
     if name == "attend":
         from heed.model.attention import attend
 

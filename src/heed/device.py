@@ -1,76 +1,67 @@
-"""What the machine offers: device, precision, allocator."""
+"""What the machine offers: device, processor, memory."""
 
 import ctypes
 import platform
 import resource
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 
 import torch
 
-HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-HAS_BF16 = HAS_ONEDNN and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # by emulation, too
+from heed.errors import UserError
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` takes a GPU where there is one; else the device of that name. `ValueError` where it is not there."""
+    """Return the device of that name, or raise `UserError`. `auto` is a GPU if there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device is {name!r}, but torch finds no GPU here: take device=cpu or device=auto")
+        raise UserError(f"device is {name!r}, but torch finds no GPU here: take device=cpu or device=auto")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device).tolist()  # which also the device "meta" cannot
+        torch.empty(1, device=device).tolist()  # fails for the device "meta" too
         return device
     except (RuntimeError, AssertionError, ImportError) as error:
-        raise ValueError(f"device is {name!r}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"device is {name!r}: {str(error).splitlines()[0]}") from None
 
 
-def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
-    """Makes the context of forward passes: float32, or bfloat16 products around float32 states, softmax and weights.
-
-    `auto` is bf16 where `has_fast_bf16`, else fp32.
-    """
-    return partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=_is_bf16(precision, device))
-
-
-def arithmetic(precision: str, device: torch.device) -> dict[str, str]:
-    """What `autocast` makes of it, for records: the device's name, and `bf16` or `fp32`."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-    return {"device": name, "precision": "bf16" if _is_bf16(precision, device) else "fp32"}
-
-
-def _is_bf16(precision: str, device: torch.device) -> bool:
-    return precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
+def device_name(device: torch.device) -> str:
+    """Return the GPU's or the processor's name, for records."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether products in bfloat16 are faster there than in float32: by the instructions for them, nothing is timed.
+    """Return True if products in bfloat16 are faster than in float32, by the processor's instructions.
 
-    Of AVX-512 they have twice the rate of float32's on AMD (EPYC), half of it on Intel (Xeon), where the fast ones are
-    AMX's.
+    With AVX-512, bfloat16 has twice the rate of float32 on AMD's EPYC, and half of it on Intel's Xeon. On Intel the
+    fast instructions are AMX.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     instructions = torch.cpu.get_capabilities()
-    fast = ["amx_bf16", "bf16"]  # the latter is ARM's
+    fast = ["amx_bf16", "bf16"]  # "bf16" is ARM's
     if "AMD" in cpu_name():
         fast.append("avx512_bf16")
-    return HAS_BF16 and any(instructions.get(name, False) for name in fast)
+    return has_onednn_bf16() and any(instructions.get(name, False) for name in fast)
+
+
+def has_onednn_bf16() -> bool:
+    """Return True if oneDNN multiplies in bfloat16 here, perhaps by emulation. Only a private name of torch tells."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return torch.backends.mkldnn.is_available() and supported is not None and bool(supported())
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether it says so: the CPU's allocator has no exception of its own."""
-    said = ("can't allocate memory", "Storage size calculation overflowed")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(one in str(error) for one in said)
+    """Return True if the error means that memory ran out. The CPU's allocator raises a plain `RuntimeError`."""
+    messages = ("can't allocate memory", "Storage size calculation overflowed")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        message in str(error) for message in messages
+    )
 
 
 def cpu_name() -> str:
-    """The processor's name; Linux alone keeps it in a file."""
-    try:
+    """Return the processor's name."""
+    try:  # on Linux
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n"):
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
@@ -80,9 +71,9 @@ def cpu_name() -> str:
 
 
 def keep_freed_memory() -> None:
-    """Asks glibc to keep freed blocks for the next step. By default it returns large ones to the system after each use.
+    """Ask glibc to keep freed memory for the next step. By default it returns large blocks to the system at once.
 
-    Fetching them again, page by page, took a quarter of a training step's time. Does nothing where there is no glibc.
+    To fetch them again, page by page, took a quarter of a training step's time. Does nothing without glibc.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
@@ -93,7 +84,7 @@ def keep_freed_memory() -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most that this process has had so far, in bytes: of tensors on a GPU, else of all its memory."""
+    """Return the largest memory use of this process so far, in bytes: of tensors on a GPU, else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from heed.data.store import EncodedPairs, Lines, padded
+from heed.errors import UserError
+from heed.text.base import BOS, EOS, PAD
 from heed.text.pair import Tokenizers
-from heed.text.tokenizer import BOS, EOS, PAD
 
 T = TypeVar("T")
 AHEAD = 4  # batches made before they are asked for
@@ -91,9 +92,9 @@ class Batches:
         sampling: Sampling | None = None,
     ):
         if max_tokens < 1:
-            raise ValueError(f"the token budget of a batch is {max_tokens}; it must be 1 or more")
+            raise UserError(f"the token budget of a batch is {max_tokens}; it must be 1 or more")
         if len(pairs) == 0:
-            raise ValueError("there are no sentence pairs to make batches of")
+            raise UserError("there are no sentence pairs to make batches of")
         self.pairs, self.seed, self.shuffle, self.sampling = pairs, seed, shuffle, sampling
         self.epoch = self.cursor = 0
         self._bounds = self._cut(max_tokens)
@@ -150,9 +151,9 @@ class Batches:
         return {"epoch": self.epoch, "cursor": self.cursor}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on from there, at the next `iter`. `ValueError` for a place that these batches do not have."""
+        """Goes on from there, at the next `iter`. `UserError` for a place that these batches do not have."""
         if not 0 <= state["cursor"] <= len(self):
-            raise ValueError(
+            raise UserError(
                 f"the place to go on from is batch {state['cursor']} of an epoch of {len(self)}: other data"
             )
         self.epoch, self.cursor = state["epoch"], state["cursor"]

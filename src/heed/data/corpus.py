@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from heed.files import refuse_paths
+from heed.errors import UserError
+from heed.files.names import check_file_name
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Corpus(ABC):
 
     @abstractmethod
     def pairs(self, split: str) -> Iterator[tuple[str, str]]:
-        """Streams (source line, target line), without line ends. A `ValueError` names file, line and remedy."""
+        """Streams (source line, target line), without line ends. A `UserError` names file, line and remedy."""
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
@@ -34,15 +35,15 @@ class Corpus(ABC):
     def resolve(self, split: str) -> str:
         """The name of a split; `test` is the first test split if none has that name.
 
-        `ValueError` lists the splits that there are.
+        `UserError` lists the splits that there are.
         """
         splits = self.splits()
         if split == "test" and split not in splits:
             split = next((name for name in splits if name not in ("train", "val")), split)
         if split not in splits:
-            raise ValueError(
+            raise UserError(
                 f"there is no split {split!r}: the corpus has {', '.join(splits)} "
                 "(set split=..., to train test_split=...)"
             )
-        refuse_paths(split)  # a run's own configuration may come from anywhere
+        check_file_name(split)  # a run's own configuration may come from anywhere
         return split

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from heed.data.reading import sha256
-from heed.files import locked, writing
+from heed.data.lines import sha256
+from heed.errors import UserError
+from heed.files.atomic import writing
+from heed.files.locks import locked
 
 ATTEMPTS = 3
 TIMEOUT = 30  # seconds without a byte
@@ -23,7 +25,7 @@ def download(url: str, path: Path, digest: str | None) -> None:
     `digest` is the SHA-256 wanted; None takes the file as it is and logs its hash.
 
     Raises:
-        ValueError: no server, no such file there, or the wrong hash (what was fetched is then removed).
+        UserError: no server, no such file there, or the wrong hash (what was fetched is then removed).
     """
     with locked(path.with_name(f".{path.name}.lock"), wait=True):
         if not path.exists():  # still: another process may have fetched it meanwhile
@@ -41,14 +43,14 @@ def _download(url: str, path: Path, digest: str | None) -> None:
         except requests.RequestException as error:
             if attempt == ATTEMPTS or isinstance(error, requests.HTTPError):
                 advice = f"run the command again to go on, or put the file at {path} yourself"
-                raise ValueError(f"{url}: download failed ({error}); {advice}") from error
+                raise UserError(f"{url}: download failed ({error}); {advice}") from error
     found = sha256(part)
     if digest is None:
         log.warning("%s: no hash is known for this file; got SHA-256 %s", url, found)
     elif found != digest:
         part.unlink()
         advice = "it was removed; run again, or download it by hand if the source has changed"
-        raise ValueError(f"{url}: SHA-256 is {found}, expected {digest}; {advice}")
+        raise UserError(f"{url}: SHA-256 is {found}, expected {digest}; {advice}")
     os.replace(part, path)
 
 

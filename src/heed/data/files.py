@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from heed.data.corpus import Corpus
-from heed.data.reading import read_aligned, sha256
+from heed.data.lines import read_aligned, sha256
+from heed.errors import UserError
 
 
 @dataclass
@@ -21,11 +22,11 @@ class Files(Corpus):
 
     def __post_init__(self) -> None:
         if "{split}" not in self.pattern or "{lang}" not in self.pattern:
-            raise ValueError(f"data.pattern is {self.pattern!r}; it must contain {{split}} and {{lang}}")
+            raise UserError(f"data.pattern is {self.pattern!r}; it must contain {{split}} and {{lang}}")
         if self.src == self.tgt:
-            raise ValueError(f"data.src and data.tgt are both {self.src!r}; name two languages")
+            raise UserError(f"data.src and data.tgt are both {self.src!r}; name two languages")
         if len(set(self.splits())) < len(self.splits()):
-            raise ValueError(f"data.test is {list(self.test)}; name each once, and neither train nor val")
+            raise UserError(f"data.test is {list(self.test)}; name each once, and neither train nor val")
 
     def splits(self) -> tuple[str, ...]:
         """`train`, `val`, and the test splits."""
@@ -35,19 +36,19 @@ class Files(Corpus):
         """Where the files are."""
         if self.source is None:
             files = f"{self._name('train', self.src)}, {self._name('train', self.tgt)}, …"
-            raise ValueError(f"data.source is not set; give the directory that holds {files}")
+            raise UserError(f"data.source is not set; give the directory that holds {files}")
         return Path(self.source)
 
     def pairs(self, split: str) -> Iterator[tuple[str, str]]:
         """Streams (source line, target line); empty lines stay."""
         if split not in self.splits():
-            raise ValueError(f"there is no split {split!r}; there are {', '.join(self.splits())}")
+            raise UserError(f"there is no split {split!r}; there are {', '.join(self.splits())}")
         return read_aligned(self._path(split, self.src), self._path(split, self.tgt))
 
     def fingerprint(self) -> dict[str, Any]:
-        """SHA-256 of every file; not its path, so that a directory can move. `ValueError` where splits share files."""
+        """SHA-256 of every file; not its path, so that a directory can move. `UserError` where splits share files."""
         if len({self.train, self.val, *self.test}) < len(self.splits()):
-            raise ValueError(
+            raise UserError(
                 f"data.train={self.train}, data.val={self.val}, data.test={list(self.test)}: one file would be of two "
                 "splits; name another for each"
             )
@@ -65,5 +66,5 @@ class Files(Corpus):
         packed = path.with_name(path.name + ".gz")
         if not path.exists() and not packed.exists():
             advice = "see data.source, data.pattern and data.test"
-            raise ValueError(f"neither {path} nor {packed} exists (from {Path.cwd()}); {advice}")
+            raise UserError(f"neither {path} nor {packed} exists (from {Path.cwd()}); {advice}")
         return path if path.exists() else packed

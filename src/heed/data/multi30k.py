@@ -5,7 +5,8 @@ from pathlib import Path
 
 from heed.data.download import download
 from heed.data.files import Files
-from heed.files import refuse_paths
+from heed.errors import UserError
+from heed.files.names import check_file_name
 
 URL = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/"
 TOKENISED = "{split}.lc.norm.tok.{lang}"  # the pattern of the files that upstream lower-cased and tokenised
@@ -44,7 +45,7 @@ class Multi30k(Files):
         super().__post_init__()
         for key, lang in (("src", self.src), ("tgt", self.tgt)):
             if lang not in LANGUAGES:
-                raise ValueError(f"data.{key} is {lang!r}; Multi30k has {', '.join(LANGUAGES)}")
+                raise UserError(f"data.{key} is {lang!r}; Multi30k has {', '.join(LANGUAGES)}")
 
     def directory(self) -> Path:
         """`source`, or `cache` where there is none."""
@@ -53,7 +54,7 @@ class Multi30k(Files):
     def _path(self, split: str, lang: str) -> Path:
         if self.source is None:
             name = self._name(split, lang)
-            refuse_paths(name)
+            check_file_name(name)
             folder, name = ("tok", name) if self.pattern == TOKENISED else ("raw", f"{name}.gz")
             path = Path(self.cache) / name
             if not path.exists():

@@ -17,10 +17,13 @@ from tqdm import tqdm
 
 from heed.data.corpus import Corpus
 from heed.data.store import EncodedPairs, Lines, StoreWriter, TokenStore
-from heed.files import CannotWriteError, locked, refuse_paths, replacing, writing
-from heed.seals import check_digests, digests, read_json, write_json
+from heed.errors import UserError, WriteError
+from heed.files.atomic import replacing, writing
+from heed.files.checksums import file_digests, read_json, verify_digests, write_json
+from heed.files.locks import locked
+from heed.files.names import check_file_name
+from heed.text.base import TokenizerSettings
 from heed.text.pair import Tokenizers, load_pair, train_pair
-from heed.text.tokenizer import TokenizerSettings
 
 RECIPE = 7  # to be raised when the same inputs give other files
 SIDES = ("src", "tgt")
@@ -65,20 +68,20 @@ class Prepared:
 
     def _check(self, split: str) -> None:
         if split not in self.splits:
-            raise ValueError(f"there is no split {split!r}; there are {', '.join(self.splits)}")
+            raise UserError(f"there is no split {split!r}; there are {', '.join(self.splits)}")
 
     def _check_files(self, *beginnings: str) -> None:
-        """`ValueError` where a file whose name begins so is not the one that was made."""
+        """`UserError` where a file whose name begins so is not the one that was made."""
         with self._advising():
             names = [name for name in self._digests if name.startswith(beginnings)]
-            check_digests(self.directory, self._digests, names)
+            verify_digests(self.directory, self._digests, names)
 
     @contextmanager
     def _advising(self) -> Iterator[None]:
         try:
             yield
-        except ValueError as error:
-            raise ValueError(f"{error}. Delete the directory {self.directory} and prepare again") from None
+        except UserError as error:
+            raise UserError(f"{error}. Delete the directory {self.directory} and prepare again") from None
 
 
 def prepare(corpus: Corpus, settings: TokenizerSettings, root: Path, max_length: int) -> Prepared:
@@ -89,10 +92,10 @@ def prepare(corpus: Corpus, settings: TokenizerSettings, root: Path, max_length:
     on one side, are dropped and counted; held-out splits keep every pair.
 
     Raises:
-        ValueError: a file of the corpus is unreadable, malformed or empty; or no training pair is left.
+        UserError: a file of the corpus is unreadable, malformed or empty; or no training pair is left.
     """
     for name in (corpus.src, corpus.tgt, *corpus.splits()):  # they become names of files
-        refuse_paths(name)
+        check_file_name(name)
     recipe = recipe_of(corpus, settings, max_length)
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
     final = root / f"{type(corpus).__name__.lower()}-{corpus.src}-{corpus.tgt}-{key}"
@@ -136,12 +139,12 @@ def _build(
     train = stats["train"]
     dropped = f"{train['empty']} empty and {train['long']} longer than {max_length} pieces"
     if train["kept"] == 0:
-        raise ValueError(
+        raise UserError(
             f"all {train['pairs']} training pairs dropped: {dropped}; see max_length and the data"
         )
     if train["kept"] < train["pairs"]:
         log.warning("train: dropped %s, of %d pairs", dropped, train["pairs"])
-    write_json(directory / "prepare.json", {**recipe, "splits": stats, "files": digests(directory)})
+    write_json(directory / "prepare.json", {**recipe, "splits": stats, "files": file_digests(directory)})
 
 
 def _write_text(corpus: Corpus, split: str, directory: Path) -> dict[str, int]:
@@ -157,17 +160,17 @@ def _write_text(corpus: Corpus, split: str, directory: Path) -> dict[str, int]:
                 src_file.write(src + "\n")
                 tgt_file.write(tgt + "\n")
     if stats["pairs"] == stats["empty"]:
-        raise ValueError(f"{split} of {_class(corpus)}: {stats['pairs']} pairs, none with text on both sides")
+        raise UserError(f"{split} of {_class(corpus)}: {stats['pairs']} pairs, none with text on both sides")
     return stats
 
 
 def _reading(corpus: Corpus, split: str) -> Iterator[tuple[str, str]]:
     try:
         yield from corpus.pairs(split)
-    except CannotWriteError:  # a download
+    except WriteError:  # a download
         raise
     except OSError as error:  # not of what is being written
-        raise ValueError(f"{split} of {_class(corpus)} cannot be read: {error}") from error
+        raise UserError(f"{split} of {_class(corpus)} cannot be read: {error}") from error
 
 
 def _read_text(directory: Path, split: str) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Int64
 from numpy.typing import DTypeLike, NDArray
 
+from heed.errors import UserError
+
 
 def _ids_dtype(vocab_size: int) -> DTypeLike:
     return np.uint16 if vocab_size <= 1 << 16 else np.int32
@@ -25,12 +27,12 @@ class TokenStore:
     """One side of a split: sentence i is `ids[offsets[i]:offsets[i + 1]]`, without BOS and EOS."""
 
     def __init__(self, path: Path, vocab_size: int):
-        """Maps what `StoreWriter` wrote for this `path` and `vocab_size`; a `ValueError` if it is damaged."""
+        """Maps what `StoreWriter` wrote for this `path` and `vocab_size`; a `UserError` if it is damaged."""
         ids, offsets = _paths(path)
         self.offsets: NDArray[np.int64] = _map(offsets, np.int64)
         self.ids: NDArray[Any] = _map(ids, _ids_dtype(vocab_size))
         if len(self.offsets) == 0 or self.offsets[-1] != len(self.ids):
-            raise ValueError(f"{ids}: damaged; delete the directory {path.parent} and prepare again")
+            raise UserError(f"{ids}: damaged; delete the directory {path.parent} and prepare again")
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -134,4 +136,4 @@ def _map(path: Path, dtype: DTypeLike) -> NDArray[Any]:
         return np.asarray(np.memmap(path, dtype, mode="r")) if size else np.empty(0, dtype)
     except (OSError, ValueError) as error:
         advice = f"delete the directory {path.parent} and prepare again"
-        raise ValueError(f"{path}: damaged ({error}); {advice}") from error
+        raise UserError(f"{path}: damaged ({error}); {advice}") from error

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heed.checks import require_between
 from heed.data.corpus import Corpus
-from heed.data.reading import read_lines, sha256
+from heed.data.lines import read_lines, sha256
+from heed.errors import UserError, require_between
 
 SPLITS = ("train", "val", "test")
 
@@ -36,7 +36,7 @@ class Tsv(Corpus):
 
     def __post_init__(self) -> None:
         if len(set(self.columns)) != 2 or len(self.columns) != 2 or min(self.columns) < 0:
-            raise ValueError(f"data.columns is {list(self.columns)}; give two column numbers, from 0")
+            raise UserError(f"data.columns is {list(self.columns)}; give two column numbers, from 0")
         require_between("data.val", self.val, 1)
         require_between("data.test", self.test, 1)
         require_between("data.seed", self.seed, 0)
@@ -48,7 +48,7 @@ class Tsv(Corpus):
     def pairs(self, split: str) -> Iterator[tuple[str, str]]:
         """Streams the split's (source, target) in the order of the file."""
         if split not in SPLITS:
-            raise ValueError(f"there is no split {split!r}; there are {', '.join(SPLITS)}")
+            raise UserError(f"there is no split {split!r}; there are {', '.join(SPLITS)}")
         wanted = SPLITS.index(split)
         return (pair for label, pair in zip(self._labels, self._rows(), strict=True) if label == wanted)
 
@@ -59,10 +59,10 @@ class Tsv(Corpus):
 
     def _path(self) -> Path:
         if self.file is None:
-            raise ValueError("data.file is not set; give the tab-separated file")
+            raise UserError("data.file is not set; give the tab-separated file")
         path = Path(self.file)
         if path.exists() and not path.is_file():
-            raise ValueError(
+            raise UserError(
                 f"data.file={path} is a directory or a pipe: give a file, which can be read more than once"
             )
         return path
@@ -72,7 +72,7 @@ class Tsv(Corpus):
             cells = line.split("\t")
             if len(cells) <= max(self.columns):
                 advice = f"data.columns={list(self.columns)} needs {max(self.columns) + 1}, parted by tabs"
-                raise ValueError(f"{self.file}: line {number} has {len(cells)} column(s); {advice}")
+                raise UserError(f"{self.file}: line {number} has {len(cells)} column(s); {advice}")
             yield cells[self.columns[0]], cells[self.columns[1]]
 
     @cached_property
@@ -90,7 +90,7 @@ class Tsv(Corpus):
                 a, b = _root(parents, line), _root(parents, first.setdefault(text, line))
                 parents[max(a, b)] = min(a, b)
         if len(blank) == len(parents):
-            raise ValueError(f"{self.file}: of {len(parents)} lines none has text in both columns")
+            raise UserError(f"{self.file}: of {len(parents)} lines none has text in both columns")
         roots = [_root(parents, line) for line in range(len(parents))]
         sizes = Counter(roots)
         order = [root for root in sizes if root not in blank]
@@ -108,7 +108,7 @@ class Tsv(Corpus):
         if (val, test) != (self.val, self.test) or train == 0:
             advice = "take these, fewer, or another data.seed" if train > 0 else "take fewer"
             linked = max((sizes[root] for root in order), default=0)
-            raise ValueError(
+            raise UserError(
                 f"{self.file}: data.val={self.val} and data.test={self.test} cannot be drawn: it comes to {val} and "
                 f"{test}, leaving {train} for training; {advice}. Of {len(roots)} lines {len(blank)} lack a side, and "
                 f"lines that share a sentence stay together, up to {linked} of them"

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from heed.text.tokenizer import printable
+from heed.text.printable import printable
 
 # But not the _ of `a_b`.
 MARKUP = re.compile(r"[\\`*{}\[\]<>|~$&]|:(?=\S)|@|(?<=www)\.|(?<![^\W_])_|_(?![^\W_])", re.IGNORECASE)

@@ -8,17 +8,18 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import exp, inf
+from math import inf
 from typing import Any
 
 from sacrebleu.metrics import BLEU, CHRF, TER
 
-METRICS = {"bleu": "BLEU", "chrf": "chrF2", "ter": "TER"}  # key in scores.json, name
+from heed.errors import UserError
+
+METRICS = {"bleu": "BLEU", "chrf": "chrF2", "ter": "TER"}  # key in metrics.json, name
 LENGTH_EDGES = (5, 10, 15, 20, 30, 50)
-MAX_EXPONENT = 700.0  # exp of more overflows
 
 
-def score_corpus(
+def corpus_metrics(
     hypotheses: Sequence[str],
     references: Sequence[str],
     *,
@@ -33,7 +34,7 @@ def score_corpus(
     its `--tokenize`, `lowercase` its `-lc --chrf-lowercase` (its TER never looks at case), `bootstrap` its
     `--confidence-n` (0: no interval, `low` and `high` are None), `seed` its SACREBLEU_SEED. The resamples
     take about 80 bytes x `bootstrap` x sentences of memory.
-    Raises a `ValueError` where the counts differ, nothing is there, or the tokenizer is unknown.
+    Raises a `UserError` where the counts differ, nothing is there, or the tokenizer is unknown.
     """
     _check(hypotheses, references)
     metrics = {
@@ -52,7 +53,7 @@ def score_corpus(
         printed = json.loads(found.format(width=17, signature=signature, is_json=True))
         mean, margin = printed.get("confidence_mean", 0.0), printed.get("confidence_var", 0.0)
         result[name] = {
-            "score": float(found.score),
+            "value": float(found.score),
             "signature": signature,
             "low": max(0.0, mean - margin) if bootstrap > 1 else None,
             "high": min(mean + margin, inf if name == "ter" else 100.0) if bootstrap > 1 else None,
@@ -144,24 +145,24 @@ def _corpus_score(metric: Any, hypotheses: Sequence[str], references: Sequence[s
 
 
 def make_bleu(tokenize: str, lowercase: bool, force: bool = False, effective_order: bool = False) -> BLEU:
-    """sacrebleu's BLEU. `ValueError` for a tokenizer that it does not have, or that needs what is not here."""
+    """sacrebleu's BLEU. `UserError` for a tokenizer that it does not have, or that needs what is not here."""
     if tokenize not in BLEU.TOKENIZERS:
-        raise ValueError(
+        raise UserError(
             f"sacrebleu has no tokenizer {tokenize!r}; choose one of {', '.join(BLEU.TOKENIZERS)}"
         )
     try:
         return BLEU(tokenize=tokenize, lowercase=lowercase, force=force, effective_order=effective_order)
     except (RuntimeError, ImportError, OSError) as error:  # a package, or a model to be downloaded
-        raise ValueError(f"metrics.tokenize={tokenize}: {' '.join(str(error).split())}") from None
+        raise UserError(f"metrics.tokenize={tokenize}: {' '.join(str(error).split())}") from None
 
 
 def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
     if len(hypotheses) != len(references):
-        raise ValueError(
+        raise UserError(
             f"{len(hypotheses)} hypotheses but {len(references)} references: every line needs one of each"
         )
     if not hypotheses:
-        raise ValueError("no sentences to score: the split is empty")
+        raise UserError("no sentences to score: the split is empty")
 
 
 @contextmanager
@@ -176,8 +177,3 @@ def sacrebleu_seed(seed: int) -> Iterator[None]:
             del os.environ["SACREBLEU_SEED"]
         else:
             os.environ["SACREBLEU_SEED"] = before
-
-
-def perplexity(nll: float) -> float:
-    """exp of the mean negative log-likelihood per token, bounded so that it stays a number."""
-    return exp(min(nll, MAX_EXPONENT))

@@ -1,4 +1,4 @@
-"""Writes an evaluation: hypotheses, n-best list, scores, alignments, heat maps, and a report to read."""
+"""Writes an evaluation: hypotheses, n-best list, metrics, alignments, heat maps, and a report to read."""
 
 import platform
 import random
@@ -10,18 +10,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from heed.alignment.diagnostics import corpus_entropy
+from heed.alignment.heatmap import alignment_figure, save_png
+from heed.alignment.links import Agreement
+from heed.alignment.store import save_alignments
+from heed.alignment.words import merge_words
 from heed.device import cpu_name
-from heed.evaluation.alignment import corpus_entropy, save_alignments
-from heed.evaluation.heatmap import alignment_figure, save_png
-from heed.evaluation.links import Agreement
+from heed.errors import UserError
 from heed.evaluation.markdown import escape, table
-from heed.evaluation.metrics import METRICS, bleu_by_length, score_corpus, sentence_bleu
-from heed.evaluation.page import Table, write_page
-from heed.evaluation.sentences import Shown, merge_words, save_sentences
-from heed.files import locked, replacing, write_text
-from heed.run import flat
-from heed.seals import digests, plain, write_json
-from heed.text.tokenizer import printable
+from heed.evaluation.metrics import METRICS, bleu_by_length, corpus_metrics, sentence_bleu
+from heed.files.atomic import replacing, write_text
+from heed.files.checksums import file_digests, to_json_values, write_json
+from heed.files.locks import locked
+from heed.page.page import Table, write_page
+from heed.page.sentences import Shown, save_sentences
+from heed.run.identity import flat
+from heed.text.printable import printable
 
 if TYPE_CHECKING:
     from heed.search.translator import Translation
@@ -51,16 +55,16 @@ def write_evaluation(
     `translations` holds the n best of each line, the best first; `seconds` is what the search took; `perplexity` is of
     the references, for each of their pieces; `agreements`, by offset, is how the references' alignment agrees with gold
     links, where there are any. Of `info`, `title` heads the report, `command` is quoted, and the rest (data, split,
-    search, batch, …) is listed. Returns what stands in `scores.json`. Raises a `ValueError` where the counts of lines
+    search, batch, …) is listed. Returns what stands in `metrics.json`. Raises a `UserError` where the counts of lines
     differ.
 
-    The files are `hypotheses.txt`, `n_best.tsv` (where n > 1), `scores.json`, `alignments.npz` (see
+    The files are `hypotheses.txt`, `n_best.tsv` (where n > 1), `metrics.json`, `alignments.npz` (see
     `load_alignments`), `page.html` with its data in `sentences.jsonl`, `report.md` and `alignments/*.png`. They are
     made in a directory beside it that takes its place when complete: `directory` never holds half an evaluation. A kill
     at the very moment of the swap leaves the earlier one as `.<name>.old`, from where the next call takes it back.
     """
     if not len(sources) == len(references) == len(translations):
-        raise ValueError(
+        raise UserError(
             f"{len(sources)} source lines, {len(references)} references and {len(translations)} translations"
             ": every line needs one of each"
         )
@@ -68,8 +72,8 @@ def write_evaluation(
     hypotheses = [_one_line(translation.text) for translation in best]
     protocol: dict[str, Any] = {"tokenize": tokenize, "lowercase": lowercase}
     num_tokens = sum(len(translation.pieces) for translation in best)
-    scores: dict[str, Any] = {
-        **score_corpus(hypotheses, references, bootstrap=bootstrap, **protocol),
+    metrics: dict[str, Any] = {
+        **corpus_metrics(hypotheses, references, bootstrap=bootstrap, **protocol),
         "bleu_by_length": bleu_by_length(sources, hypotheses, references, **protocol),
         "perplexity": perplexity,
         "sentences": len(sources),
@@ -79,7 +83,7 @@ def write_evaluation(
         "tokens_per_second": num_tokens / max(seconds, 1e-9),
         "alignment_entropy": corpus_entropy([translation.alignment for translation in best]),
         "agreement_by_offset": {f"{offset:+d}": one._asdict() for offset, one in (agreements or {}).items()},
-        "info": plain(info),
+        "info": to_json_values(info),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "machine": {"cpu": cpu_name(), "threads": torch.get_num_threads()},
     }
@@ -92,21 +96,21 @@ def write_evaluation(
         if any(len(n_best) > 1 for n_best in translations):
             write_text(new / "n_best.tsv", _n_best_table(translations))
         save_alignments(new / "alignments.npz", [translation.alignment for translation in best])
-        _write_page(new, scores, references, best, line_bleu)
+        _write_page(new, metrics, references, best, line_bleu)
         pictures = _heatmaps(new, examples, best)
         blocks = [
-            _head(scores),
+            _head(metrics),
             *(
                 _example_block(title, lines, sources, references, hypotheses, line_bleu, pictures)
                 for title, lines in examples.items()
                 if lines
             ),
-            _foot(scores),
+            _foot(metrics),
         ]
         write_text(new / "report.md", "\n\n".join(blocks) + "\n")
-        scores["files"] = digests(new)
-        write_json(new / "scores.json", scores)
-    return scores
+        metrics["files"] = file_digests(new)
+        write_json(new / "metrics.json", metrics)
+    return metrics
 
 
 def _examples(line_bleu: Sequence[float], lengths: Sequence[int]) -> dict[str, list[int]]:
@@ -137,7 +141,7 @@ def _heatmaps(
 
 def _write_page(
     directory: Path,
-    scores: dict[str, Any],
+    metrics: dict[str, Any],
     references: Sequence[str],
     best: "Sequence[Translation]",
     line_bleu: Sequence[float],
@@ -151,9 +155,9 @@ def _write_page(
         source_words.append(of_source)
         shown.append(Shown(words, weights, bleu))
     save_sentences(directory / "sentences.jsonl", source_words, references, shown)
-    info = scores["info"]
-    metrics = Table(
-        "Metrics", METRIC_HEAD, _metrics(scores), "; ".join(scores[key]["signature"] for key in METRICS)
+    info = metrics["info"]
+    metrics_table = Table(
+        "Metrics", METRIC_HEAD, _metrics(metrics), "; ".join(metrics[key]["signature"] for key in METRICS)
     )
     write_page(
         directory / "page.html",
@@ -161,24 +165,29 @@ def _write_page(
         source_words=source_words,
         references=references,
         systems={str(info.get("trained", {}).get("score", "translation")): shown},
-        tables=[metrics],
+        tables=[metrics_table],
     )
 
 
-def _metrics(scores: dict[str, Any]) -> list[list[str]]:
+def _metrics(metrics: dict[str, Any]) -> list[list[str]]:
     rows = [
-        [label, f"{scores[key]['score']:.2f}", _interval(scores[key]), "lower" if key == "ter" else "higher"]
+        [
+            label,
+            f"{metrics[key]['value']:.2f}",
+            _interval(metrics[key]),
+            "lower" if key == "ter" else "higher",
+        ]
         for key, label in METRICS.items()
     ]
-    if scores["perplexity"] is not None:
-        rows.append(["perplexity for each piece", f"{scores['perplexity']:.2f}", "–", "lower"])
+    if metrics["perplexity"] is not None:
+        rows.append(["perplexity for each piece", f"{metrics['perplexity']:.2f}", "–", "lower"])
     return rows
 
 
-def _head(scores: dict[str, Any]) -> str:
+def _head(metrics: dict[str, Any]) -> str:
     """Title, what was evaluated, the metrics, BLEU by length, speed."""
-    bleu, info, entropy = scores["bleu"], scores["info"], scores["alignment_entropy"]
-    signatures = "\n".join(f"- {label}: `{scores[key]['signature']}`" for key, label in METRICS.items())
+    bleu, info, entropy = metrics["bleu"], metrics["info"], metrics["alignment_entropy"]
+    signatures = "\n".join(f"- {label}: `{metrics[key]['signature']}`" for key, label in METRICS.items())
     settings = [
         [escape(key), escape(value)] for key, value in flat(info).items() if key not in ("title", "command")
     ]
@@ -187,7 +196,7 @@ def _head(scores: dict[str, Any]) -> str:
         f"# Evaluation: {escape(info.get('title', 'translation'))}",
         *(["## What was evaluated", table(["", ""], settings)] if settings else []),
         "## Metrics",
-        table(METRIC_HEAD, _metrics(scores)),
+        table(METRIC_HEAD, _metrics(metrics)),
         f"Signatures:\n\n{signatures}",
         table(
             ["BLEU in detail", ""],
@@ -200,23 +209,23 @@ def _head(scores: dict[str, Any]) -> str:
         "## BLEU by source length",
         table(
             ["source words", "sentences", "BLEU"],
-            [[row["length"], row["sentences"], f"{row['bleu']:.2f}"] for row in scores["bleu_by_length"]],
+            [[row["length"], row["sentences"], f"{row['bleu']:.2f}"] for row in metrics["bleu_by_length"]],
         ),
         "## Speed and attention",
         table(
             ["", ""],
             [
-                ["sentences", scores["sentences"]],
-                ["seconds", f"{scores['seconds']:.2f}"],
-                ["sentences/s", f"{scores['sentences_per_second']:.1f}"],
-                ["target tokens/s", f"{scores['tokens_per_second']:.1f}"],
+                ["sentences", metrics["sentences"]],
+                ["seconds", f"{metrics['seconds']:.2f}"],
+                ["sentences/s", f"{metrics['sentences_per_second']:.1f}"],
+                ["target tokens/s", f"{metrics['tokens_per_second']:.1f}"],
                 [
                     "normalised alignment entropy (0 sharp, 1 flat)",
                     "–" if entropy is None else f"{entropy:.3f}",
                 ],
             ],
         ),
-        *(_agreement(scores["agreement_by_offset"]) if scores["agreement_by_offset"] else []),
+        *(_agreement(metrics["agreement_by_offset"]) if metrics["agreement_by_offset"] else []),
         "## Examples",
         "[page.html](page.html) shows all sentences with their alignments. "
         "In a heat map a row is a target token and a column a source token; white is weight 0, dark blue 1.",
@@ -262,12 +271,12 @@ def _example_block(
     return "\n\n".join(blocks)
 
 
-def _foot(scores: dict[str, Any]) -> str:
+def _foot(metrics: dict[str, Any]) -> str:
     """The command, versions and machine that made the numbers."""
-    versions = [[name, escape(number)] for name, number in scores["versions"].items()]
-    machine = [[name, escape(value)] for name, value in scores["machine"].items()]
+    versions = [[name, escape(number)] for name, number in metrics["versions"].items()]
+    machine = [[name, escape(value)] for name, value in metrics["machine"].items()]
     blocks = ["## How it was made"]
-    if command := scores["info"].get("command"):
+    if command := metrics["info"].get("command"):
         lines = map(printable, str(command).split("\n"))
         blocks.append("\n".join(f"    {line}" for line in lines))  # a code block by its indent
     blocks.append(table(["", ""], versions + machine))

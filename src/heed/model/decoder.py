@@ -5,24 +5,27 @@ from abc import ABC, abstractmethod
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from heed import fast
-from heed.linear import Linear, linear
 from heed.model.attention import Attention, Memory
-from heed.model.dropout import Dropout, locked_by
+from heed.model.dropout import Dropout
 from heed.model.recurrent import Recurrent, State
+from heed.ops.linear import Linear
+from heed.ops.loop import loop
+
+Tensors = tuple[Tensor, ...]
 
 
 class Decoder(nn.Module, ABC):
-    """A recurrent net over target words that asks the encoder states at every step.
+    """A recurrent network over target words that attends to the encoder states at every step.
 
-    `step` is the definition. `unroll` gives the same for a known target; the wirings' `forward` takes all that does not
-    depend on the step before out of the loop, or does without a loop where no step depends on the last.
+    A wiring is three methods. `step` and `unroll` are made of them here, so they always agree:
+
+    - `inputs`: all that needs no state, once for all positions.
+    - `advance`: the recurrent part and nothing more, once for each position.
+    - `read_out`: all that the recurrence does not need, once for all positions.
+
+    N counts positions in `inputs` and `read_out`, and hypotheses of one position in `step` and `advance`.
     """
-
-    # Whether a step depends on what the last one attended to; else no loop is there to be compiled.
-    loops = True
 
     def __init__(
         self,
@@ -34,55 +37,77 @@ class Decoder(nn.Module, ABC):
         num_layers: int,
         fed_dim: int,
     ) -> None:
-        """Args: `attention`, around any score; E; H, the query's size; `dropout` on the readout and between layers;
-        "gru" or "lstm"; how many layers; the size of what the recurrent input holds besides the embedding.
+        """Set up attention and recurrence.
 
-        Between layers dropout is never locked: there each position draws for itself.
+        Args:
+            attention: around any score.
+            embedding_dim: E.
+            hidden_dim: H, the query's size.
+            dropout: on the readout. Its probability also holds between layers, where each position draws for itself.
+            cell: "gru" or "lstm".
+            num_layers: of the recurrence.
+            fed_dim: F, the size of what is fed to the recurrence besides the embedding.
         """
         super().__init__()
         self.attention = attention
         self.embedding_dim = embedding_dim
         self.dropout = dropout
-        self.recurrent = Recurrent(cell, embedding_dim + fed_dim, hidden_dim, num_layers, dropout.p)
+        self.recurrent = Recurrent(cell, embedding_dim, fed_dim, hidden_dim, num_layers, dropout.p)
         # Sizes of the state's tensors that the bridge makes.
         self.state_dims = [hidden_dim] * self.recurrent.num_tensors
 
     def start(self, bridged: State) -> State:
-        """The first state, from what the bridge made of the encoder's last."""
+        """Return the first state, from what the bridge made of the encoder's final state."""
         return bridged
 
     @abstractmethod
+    def inputs(self, embedded: Float[Tensor, "B N E"]) -> Tensors:
+        """Return all that needs no state, "B N …" each: the embedding's share of the gates, dropout factors."""
+
+    @abstractmethod
+    def advance(self, x_t: Tensors, state: State, memory: Memory) -> tuple[State, Tensors]:
+        """Return the next state, and what `read_out` needs to know of this position, "B N …" each."""
+
+    @abstractmethod
+    def read_out(
+        self, seen: Tensors, embedded: Float[Tensor, "B N E"], memory: Memory
+    ) -> tuple[Float[Tensor, "B N R"], Float[Tensor, "B N S"]]:
+        """Return readouts and alignments, from what `advance` returned."""
+
+    def recurrence(self, x_t: Tensors, state: State, memory: Memory) -> tuple[State, Tensors]:
+        """Advance by the recurrence alone over `x_t[0]`: for a wiring in which no step depends on the last attention.
+
+        Such a wiring sets `self.advance = self.recurrence`. `unroll` then runs all positions in one operation.
+        """
+        state = self.recurrent.step(self.recurrent.inputs(x_t[0]), state)
+        return state, state[:1]
+
     def step(
         self, embedded: Float[Tensor, "B N E"], state: State, memory: Memory
     ) -> tuple[Float[Tensor, "B N R"], State, Float[Tensor, "B N S"]]:
-        """One position of N hypotheses per sentence: readout, state, alignment."""
+        """Return readout, next state and alignment at one position of N hypotheses for each sentence."""
+        state, seen = self.advance(self.inputs(embedded), state, memory)
+        readout, alignment = self.read_out(seen, embedded, memory)
+        return readout, state, alignment
 
     def unroll(
         self, embedded: Float[Tensor, "B T E"], state: State, memory: Memory
     ) -> tuple[Float[Tensor, "B T R"], Float[Tensor, "B T S"]]:
-        """All positions of a known target, from a state of N = 1: readouts and alignments."""
-        if fast.compiles_loops() and self.loops:
-            return functional_call(self, cast_weights(self), (embedded, state, memory))
-        if fast.enabled:
-            return self(embedded, state, memory)
-        readouts, alignments = [], []
-        seed = int(torch.randint(1 << 62, ())) if self.dropout.locked and self.training else None
-        for embedded_t in embedded.split(1, 1):
-            with locked_by(seed):
-                readout, state, alignment = self.step(embedded_t, state, memory)
-            readouts.append(readout)
-            alignments.append(alignment)
-        return torch.cat(readouts, 1), torch.cat(alignments, 1)
-
-    @abstractmethod
-    def forward(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
-        """The same as `unroll`, faster."""
+        """Return readouts and alignments at all positions of a known target, from a state of N = 1."""
+        x = self.inputs(embedded)
+        if self.advance == self.recurrence:
+            seen: Tensors = (self.recurrent.unroll(x[0], state),)
+        else:
+            seen = loop(self, x, state, memory)
+        return self.read_out(seen, embedded, memory)
 
 
 class BahdanauDecoder(Decoder):
-    """The query is the last state, s_{j-1}; the context enters the recurrent update (Bahdanau et al. 2015, 1409.0473).
+    """The query is the last state, s_{j-1}. The context enters the recurrent update.
 
-    s_j = f(s_{j-1}, [y_{j-1}; c_j]); readout: the deep output of appendix A.2.2, a maxout of pairs of
+    Bahdanau et al. 2015, arXiv 1409.0473, §3.1 and appendix A.2.2.
+
+    s_j = f(s_{j-1}, [y_{j-1}; c_j]). The readout is the deep output of appendix A.2.2: a maxout of pairs of
     U_o s_j + V_o y_{j-1} + C_o c_j, with s_j as in equation 4 (the appendix prints s_{j-1}).
     """
 
@@ -99,45 +124,32 @@ class BahdanauDecoder(Decoder):
         super().__init__(attention, embedding_dim, hidden_dim, dropout, cell, num_layers, key_dim)
         self.deep_output = Linear(hidden_dim + embedding_dim + key_dim, 2 * embedding_dim)  # U_o, V_o, C_o
 
-    def step(
-        self, embedded: Float[Tensor, "B N E"], state: State, memory: Memory
-    ) -> tuple[Float[Tensor, "B N R"], State, Float[Tensor, "B N S"]]:
-        """One position: ask with s_{j-1}, update, read out."""
+    def inputs(self, embedded: Float[Tensor, "B N E"]) -> Tensors:
+        """Return the embeddings' share of the gates."""
+        return self.recurrent.inputs(embedded)
+
+    def advance(self, x_t: Tensors, state: State, memory: Memory) -> tuple[State, Tensors]:
+        """Attend with s_{j-1}, then update."""
         context, alignment = self.attention(state[0], memory)
-        gates = self.recurrent.input_gates(torch.cat([embedded, context], -1))
-        state = self.recurrent.step(gates, state)
-        return self._readout(state[0], embedded, context), state, alignment
+        state = self.recurrent.step(x_t, state, fed=context)
+        return state, (state[0], context, alignment)
 
-    def forward(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
-        """The loop keeps attention and update; the embedding's gates and the deep output are done at once."""
-        gates, W_context = hoist_gates(self.recurrent, embedded)
-        masks = self.recurrent.masks(len(gates), state)
-        hiddens, contexts, alignments = [], [], []
-        for gates_t, masks_t in zip(gates, masks, strict=True):
-            state, context, alignment = self._advance(gates_t, W_context, masks_t, state, memory)
-            hiddens.append(state[0])
-            contexts.append(context)
-            alignments.append(alignment)
-        readouts = self._readout(torch.cat(hiddens, 1), embedded, torch.cat(contexts, 1))
-        return readouts, torch.cat(alignments, 1)
-
-    @fast.compiled
-    def _advance(
-        self, gates: Tensor, W_context: Tensor, masks: State, state: State, memory: Memory
-    ) -> tuple[State, Tensor, Tensor]:
-        context, alignment = self.attention(state[0], memory)
-        return self.recurrent.step(gates + linear(context, W_context), state, masks), context, alignment
-
-    def _readout(self, hidden: Tensor, embedded: Tensor, context: Tensor) -> Tensor:
+    def read_out(
+        self, seen: Tensors, embedded: Float[Tensor, "B N E"], memory: Memory
+    ) -> tuple[Float[Tensor, "B N R"], Float[Tensor, "B N S"]]:
+        """Return the deep output."""
+        hidden, context, alignment = seen
         deep = self.deep_output(torch.cat([hidden, embedded, context], -1))
-        return self.dropout(deep.unflatten(-1, (-1, 2)).amax(-1), 1)
+        return self.dropout(deep.unflatten(-1, (-1, 2)).amax(-1)), alignment
 
 
 class LuongDecoder(Decoder):
-    """The query is the new state, s_j; the readout s̃_j = tanh(W_c [c_j; s_j]) (Luong et al. 2015, 1508.04025, eq. 5).
+    """The query is the new state, s_j. The readout is s̃_j = tanh(W_c [c_j; s_j]).
 
-    With `input_feeding` (§3.3 there) s̃_j is part of the next input; without, no step depends on attention, and all
-    target positions ask at once. s̃ has the embedding's size, so that the output layer can be tied.
+    Luong et al. 2015, arXiv 1508.04025, equation 5.
+
+    With `input_feeding` (§3.3 there) s̃_j is part of the next input. Without it no step depends on attention, and all
+    target positions attend at once. s̃ has the embedding's size, so that the output layer can be tied.
     """
 
     def __init__(
@@ -152,7 +164,9 @@ class LuongDecoder(Decoder):
     ) -> None:
         fed_dim = embedding_dim if input_feeding else 0
         super().__init__(attention, embedding_dim, hidden_dim, dropout, cell, num_layers, fed_dim)
-        self.loops = self.input_feeding = input_feeding
+        self.input_feeding = input_feeding
+        if not input_feeding:
+            self.advance = self.recurrence  # type: ignore[method-assign]
         self.W_c = Linear(attention.score.key_dim + hidden_dim, embedding_dim, bias=False)
 
     def start(self, bridged: State) -> State:
@@ -161,79 +175,32 @@ class LuongDecoder(Decoder):
             return bridged
         return (*bridged, bridged[0].new_zeros(*bridged[0].shape[:2], self.embedding_dim))
 
-    def step(
-        self, embedded: Float[Tensor, "B N E"], state: State, memory: Memory
-    ) -> tuple[Float[Tensor, "B N R"], State, Float[Tensor, "B N S"]]:
-        """One position: update, ask with s_j, read out."""
-        size = self.recurrent.num_tensors
-        recurrent, fed = state[:size], state[size:]
-        recurrent = self.recurrent.step(
-            self.recurrent.input_gates(torch.cat([embedded, *fed], -1)), recurrent
-        )
-        context, alignment = self.attention(recurrent[0], memory)
-        attended = self.dropout(self._attended(context, recurrent[0]), 1)
-        return attended, (*recurrent, attended) if self.input_feeding else recurrent, alignment
-
-    def forward(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
-        """Without input feeding no loop; with it, the embedding's gates and the dropout masks are made before it."""
+    def inputs(self, embedded: Float[Tensor, "B N E"]) -> Tensors:
+        """Return the embeddings' share of the gates, and the dropout factors of s̃; or the embeddings alone."""
         if not self.input_feeding:
-            hiddens = self.recurrent.unroll(embedded, state)
-            context, alignment = self.attention(hiddens, memory)
-            return self.dropout(self._attended(context, hiddens), 1), alignment
-        gates, W_fed = hoist_gates(self.recurrent, embedded)
-        recurrent, attended = state[:-1], state[-1]
-        masks = self.recurrent.masks(len(gates), recurrent)
-        readout_masks = self.dropout(torch.ones_like(embedded), 1).unsqueeze(2).unbind(1)
-        readouts, alignments = [], []
-        for gates_t, masks_t, mask in zip(gates, masks, readout_masks, strict=True):
-            recurrent, attended, alignment = self._advance(
-                gates_t, W_fed, masks_t, mask, recurrent, attended, memory
-            )
-            readouts.append(attended)
-            alignments.append(alignment)
-        return torch.cat(readouts, 1), torch.cat(alignments, 1)
+            return (embedded,)
+        return (*self.recurrent.inputs(embedded), *self.dropout.masks(embedded))
 
-    @fast.compiled
-    def _advance(
-        self,
-        gates: Tensor,
-        W_fed: Tensor,
-        masks: State,
-        mask: Tensor,
-        recurrent: State,
-        attended: Tensor,
-        memory: Memory,
-    ) -> tuple[State, Tensor, Tensor]:
-        recurrent = self.recurrent.step(gates + linear(attended, W_fed), recurrent, masks)
+    def advance(self, x_t: Tensors, state: State, memory: Memory) -> tuple[State, Tensors]:
+        """Update with s̃_{j-1}, then attend with s_j."""
+        layers = self.recurrent.num_layers
+        recurrent = self.recurrent.step(x_t[:layers], state[:-1], fed=state[-1])
         context, alignment = self.attention(recurrent[0], memory)
-        return recurrent, self._attended(context, recurrent[0]) * mask, alignment
+        attended = self._attended(context, recurrent[0])
+        for mask in x_t[layers:]:
+            attended = attended * mask
+        return (*recurrent, attended), (attended, alignment)
 
-    def _attended(self, context: Tensor, hidden: Tensor) -> Tensor:
+    def read_out(
+        self, seen: Tensors, embedded: Float[Tensor, "B N E"], memory: Memory
+    ) -> tuple[Float[Tensor, "B N R"], Float[Tensor, "B N S"]]:
+        """Return s̃. Without input feeding, attend at all positions first."""
+        if self.input_feeding:
+            attended, alignment = seen
+            return attended, alignment
+        context, alignment = self.attention(seen[0], memory)
+        return self.dropout(self._attended(context, seen[0])), alignment
+
+    def _attended(self, context: Float[Tensor, "B N K"], hidden: Float[Tensor, "B N H"]) -> Tensor:
+        """Return s̃ = tanh(W_c [c; s])."""
         return torch.tanh(self.W_c(torch.cat([context, hidden], -1)))
-
-
-def hoist_gates(recurrent: Recurrent, embedded: Float[Tensor, "B T E"]) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The embeddings' share of the input gates, T tensors "B 1 G", and the weights of the input's other part."""
-    weight, bias = recurrent.rnn.weight_ih_l0, recurrent.rnn.bias_ih_l0
-    W_embedded, W_other = weight.split([embedded.size(-1), weight.size(1) - embedded.size(-1)], 1)
-    gates = linear(embedded, W_embedded, bias)
-    # Once, since autocast keeps no cast of a view, and a product wants its rows together.
-    return gates.unsqueeze(2).unbind(1), W_other.to(gates.dtype).contiguous()
-
-
-def cast_weights(module: nn.Module) -> dict[str, Tensor]:
-    """The matrices of heed's layers in autocast's type, made once: compiled code does not keep autocast's casts.
-
-    Of a user's own score none: there a matrix may be used otherwise than in a product, or in float32 on purpose.
-    """
-    device = next(module.parameters()).device.type
-    if not torch.is_autocast_enabled(device):
-        return {}
-    dtype = torch.get_autocast_dtype(device)
-    return {
-        f"{path}.{name}": weight.to(dtype)
-        for path, layer in module.named_modules()
-        if isinstance(layer, Linear | nn.RNNBase)
-        for name, weight in layer.named_parameters(recurse=False)
-        if weight.dim() == 2
-    }

@@ -12,7 +12,7 @@ from heed.model.recurrent import State
 
 
 class Seq2Seq(nn.Module):
-    """An encoder-decoder whose parts are given; it joins them and knows nothing of their kinds."""
+    """An encoder-decoder. It joins the parts that it is given, and does not depend on their kinds."""
 
     def __init__(
         self,
@@ -25,10 +25,18 @@ class Seq2Seq(nn.Module):
         dropout: Dropout,
         word_dropout: float = 0.0,
     ) -> None:
-        """Args: the parts (embeddings and output may share a weight); `dropout` on the embeddings.
+        """Join the parts.
 
-        `word_dropout`: the probability that the whole embedding of a position, on either side, is zero (Sennrich et al.
-        2016, "Edinburgh neural machine translation systems for WMT 16", 1606.02891).
+        Args:
+            src_embedding: of source ids.
+            tgt_embedding: of target ids. Embeddings and `output` may share a weight.
+            encoder: from source embeddings to states.
+            bridge: from the encoder's final state to the decoder's first state.
+            decoder: of any wiring, with any score.
+            output: from readouts to logits, R -> V.
+            dropout: on the embeddings.
+            word_dropout: the probability that the embedding of a source or target position is zero (Sennrich et al.
+                2016, "Edinburgh neural machine translation systems for WMT 16", arXiv 1606.02891).
         """
         super().__init__()
         self.src_embedding = src_embedding
@@ -36,7 +44,7 @@ class Seq2Seq(nn.Module):
         self.encoder = encoder
         self.bridge = bridge
         self.decoder = decoder
-        self.output = output  # R -> V
+        self.output = output
         self.dropout = dropout
         self.word_dropout = Dropout(word_dropout)
 
@@ -47,7 +55,7 @@ class Seq2Seq(nn.Module):
         return embedded * self.word_dropout(torch.ones_like(embedded[..., :1]))
 
     def encode(self, src: Int[Tensor, "B S"], src_lengths: Int[Tensor, " B"]) -> tuple[Memory, State]:
-        """Reads source sentences (each ending in EOS, padded): memory and the decoder's first state."""
+        """Return the memory of source sentences, and the decoder's first state. Each sentence ends in EOS."""
         mask = torch.arange(src.size(1), device=src.device) < src_lengths[:, None].to(src.device)
         states, final = self.encoder(self._embed(self.src_embedding, src), mask)
         return self.decoder.attention.remember(states, mask), self.decoder.start(self.bridge(final))
@@ -55,14 +63,14 @@ class Seq2Seq(nn.Module):
     def forward(
         self, src: Int[Tensor, "B S"], src_lengths: Int[Tensor, " B"], tgt_in: Int[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T R"], Float[Tensor, "B T S"]]:
-        """Readouts and alignments for known targets (`tgt_in` begins with BOS); the loss applies the output layer."""
+        """Return readouts and alignments for known targets. `tgt_in` begins with BOS. The loss applies `output`."""
         memory, state = self.encode(src, src_lengths)
         return self.decoder.unroll(self._embed(self.tgt_embedding, tgt_in), state, memory)
 
     def step(
         self, previous: Int[Tensor, "B N"], state: State, memory: Memory
     ) -> tuple[Float[Tensor, "B N V"], State, Float[Tensor, "B N S"]]:
-        """One step of N hypotheses per sentence, for search: logits, state, alignment."""
+        """Return logits, state and alignment of one search step with N hypotheses per sentence."""
         readout, state, alignment = self.decoder.step(
             self._embed(self.tgt_embedding, previous), state, memory
         )

@@ -4,10 +4,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from heed import fast
-from heed.linear import Linear
-from heed.score.additive import additive_energy
-from heed.score.score import Score
+from heed.errors import UserError
+from heed.ops import additive
+from heed.ops.linear import Linear
+from heed.ops.switch import accelerated
+from heed.score.base import Score
+
+
+@accelerated(by=additive.additive_energy)
+def additive_energy(
+    query: Float[Tensor, "B N A"], keys: Float[Tensor, "B S A"], v: Float[Tensor, " A"]
+) -> Float[Tensor, "B N S"]:
+    """Return v · tanh(query + key) for every query and key."""
+    sums = query[:, :, None] + keys[:, None]  # B N S A
+    return (torch.tanh(sums) * v).sum(-1)
 
 
 class Bahdanau(Score):
@@ -24,19 +34,15 @@ class Bahdanau(Score):
         super().__init__(query_dim, key_dim)
         dim = query_dim if dim is None else dim
         if dim < 1:
-            raise ValueError(f"score.dim is {dim}: it must be at least 1, or null for the query's size")
+            raise UserError(f"score.dim is {dim}: it must be at least 1, or null for the query's size")
         self.W_a = Linear(query_dim, dim, bias=False)
         self.U_a = Linear(key_dim, dim, bias=False)
         self.v_a = nn.Parameter(torch.empty(dim).uniform_(-(dim**-0.5), dim**-0.5))
 
     def prepare(self, states: Float[Tensor, "B S K"]) -> Float[Tensor, "B S A"]:
-        """U_a h."""
+        """Return U_a h, in the data type of v_a."""
         return self.U_a(states).to(self.v_a.dtype)
 
     def forward(self, query: Float[Tensor, "B N Q"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B N S"]:
-        """Energies v_aᵀ tanh(W_a s_n + U_a h_i)."""
-        if fast.enabled and not torch.compiler.is_compiling():
-            return additive_energy(self.W_a(query), keys, self.v_a)
-        return (torch.tanh(self.W_a(query)[:, :, None] + keys[:, None]) * self.v_a).sum(
-            -1
-        )  # B N S A -> B N S
+        """Return the energies v_aᵀ tanh(W_a s_n + U_a h_i)."""
+        return additive_energy(self.W_a(query), keys, self.v_a)

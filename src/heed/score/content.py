@@ -7,16 +7,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from heed.score.score import Score
+from heed.errors import UserError
+from heed.score.base import Score
 
-EPS = 1e-6  # a vector shorter than this is divided by it: the zero vector's cosine is 0, its gradient finite
+# Vectors are divided by their length or by EPS, the greater one. So a zero vector has cosine 0 and a finite gradient.
+EPS = 1e-6
 
 
 class Content(Score):
     """β (s · h) / (‖s‖ ‖h‖) (Graves et al. 2014, arXiv 1410.5401, §3.3.1, equations 5 and 6). Q must equal K.
 
-    The key strength β > 0 sharpens a cosine, which alone leaves the softmax nearly flat. It starts at `beta` and is
-    learned through its logarithm, so that it stays positive; `learn_beta=False` keeps it fixed.
+    A cosine is at most 1, so its softmax is nearly flat. The key strength β > 0 sharpens it. β starts at `beta`. Its
+    logarithm is learned, so that β stays positive. `learn_beta=False` keeps β fixed.
     """
 
     equation = "β (s · h) / (‖s‖ ‖h‖)"
@@ -26,7 +28,7 @@ class Content(Score):
         super().__init__(query_dim, key_dim)
         self.require_equal_dims()
         if beta <= 0:
-            raise ValueError(f"score.beta is {beta}: the key strength must be positive, 10 is a good start")
+            raise UserError(f"score.beta is {beta}: the key strength must be positive. 10 is a good start")
         self.log_beta = nn.Parameter(torch.tensor(log(beta)), requires_grad=learn_beta)
 
     @property
@@ -35,9 +37,9 @@ class Content(Score):
         return self.log_beta.exp()
 
     def prepare(self, states: Float[Tensor, "B S K"]) -> Float[Tensor, "B S A"]:
-        """β h / ‖h‖."""
+        """Return β h / ‖h‖."""
         return self.beta * normalize(states, dim=-1, eps=EPS)
 
     def forward(self, query: Float[Tensor, "B N Q"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B N S"]:
-        """Energies (s_n / ‖s_n‖) · (β h_i / ‖h_i‖)."""
+        """Return the energies (s_n / ‖s_n‖) · (β h_i / ‖h_i‖)."""
         return normalize(query, dim=-1, eps=EPS) @ keys.mT

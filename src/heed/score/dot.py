@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from heed.score.score import Score
+from heed.score.base import Score
 
 
 class Dot(Score):
@@ -17,5 +17,5 @@ class Dot(Score):
         self.require_equal_dims()
 
     def forward(self, query: Float[Tensor, "B N Q"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B N S"]:
-        """Energies h_i · s_n."""
+        """Return the energies h_i · s_n."""
         return query @ keys.mT

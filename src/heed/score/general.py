@@ -6,14 +6,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from heed.score.score import Score
+from heed.score.base import Score
 
 
 class General(Score):
     """h · W_a s (Luong et al. 2015, arXiv 1508.04025, §3.1, `general`). `W_a`: K × Q, no bias.
 
-    `W_a` is learned as W_a = P / √K. Adam moves every entry of what it learns by about the learning rate, whatever its
-    gradient; of `W_a` itself, that would move an energy by up to the rate times ‖h‖₁ ‖s‖₁, a softmax's whole range.
+    The learned parameter is P, with W_a = P / √K. Adam moves each entry of a parameter by about the learning rate,
+    whatever its gradient. If `W_a` itself were learned, one step could move an energy by the learning rate times
+    ‖h‖₁ ‖s‖₁: by the whole range of a softmax.
     """
 
     equation = "h · W_a s"
@@ -29,9 +30,9 @@ class General(Score):
         return self.P / sqrt(self.key_dim)
 
     def prepare(self, states: Float[Tensor, "B S K"]) -> Float[Tensor, "B S A"]:
-        """W_aᵀ h, since h · W_a s = (W_aᵀ h) · s: one product per sentence instead of one per step."""
+        """Return W_aᵀ h. As h · W_a s = (W_aᵀ h) · s, this takes one product per sentence instead of one per step."""
         return states @ self.W_a  # A = Q
 
     def forward(self, query: Float[Tensor, "B N Q"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B N S"]:
-        """Energies (W_aᵀ h_i) · s_n."""
+        """Return the energies (W_aᵀ h_i) · s_n."""
         return query @ keys.mT

@@ -5,7 +5,7 @@ from math import sqrt
 from jaxtyping import Float
 from torch import Tensor
 
-from heed.score.score import Score
+from heed.score.base import Score
 
 
 class ScaledDot(Score):
@@ -19,9 +19,9 @@ class ScaledDot(Score):
         self.require_equal_dims()
 
     def prepare(self, states: Float[Tensor, "B S K"]) -> Float[Tensor, "B S A"]:
-        """h / √n: scaled once per sentence, not once per query."""
+        """Return h / √n, once per sentence instead of once per query."""
         return states / sqrt(self.key_dim)
 
     def forward(self, query: Float[Tensor, "B N Q"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B N S"]:
-        """Energies s_n · h_i / √n."""
+        """Return the energies s_n · h_i / √n."""
         return query @ keys.mT

@@ -1,1 +1,1 @@
-"""From encoder states to hypotheses to text."""
+"""Search: from encoder states to hypotheses to text."""

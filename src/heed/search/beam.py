@@ -1,4 +1,4 @@
-"""Beam search over the axis `N`: the hypotheses of a sentence are queries of its one memory."""
+"""Beam search over the axis `N`. The hypotheses of a sentence are queries of its one memory."""
 
 import math
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from heed.errors import UserError
 from heed.model import Memory, Seq2Seq
 from heed.model.recurrent import State
 from heed.search.settings import SearchSettings
@@ -19,37 +20,47 @@ from heed.text import BOS, EOS, PAD
 class Hypothesis(NamedTuple):
     """One translation of one sentence."""
 
-    ids: list[int]  # T of them, the last is EOS; BOS is left out
-    log_prob: float  # natural logarithm of the probability of the ids, given the source
-    normalized: float  # log_prob / penalty(T): what hypotheses are ranked by
-    alignment: Float[np.ndarray, "T S"]  # each id's attention to the source, which ends in EOS too
+    ids: list[int]  # T ids without BOS. The last one is EOS.
+    log_prob: float  # The natural logarithm of the probability of the ids, given the source.
+    normalized: float  # log_prob / penalty(T), by which hypotheses are ranked.
+    alignment: Float[np.ndarray, "T S"]  # Each id's attention to the source positions, EOS included.
 
 
 class _Step(NamedTuple):
-    """A step's candidates, best first but those that end last, so that the first N go on."""
+    """The C candidates of each sentence at one step.
 
-    rows: np.ndarray  # B: which sentence each row is; ascending
+    Candidates that go on come before those that end, the best first, so the first N are the next hypotheses.
+    """
+
+    rows: np.ndarray  # B, ascending: the sentence of each row.
     ids: Tensor  # B C
-    parents: Tensor  # B C: which hypothesis of the step before each candidate prolongs
-    finished: Tensor  # B C: log-probability of a finished hypothesis, -inf for the others
-    alignment: Tensor  # B N S, of the parents
+    parents: Tensor  # B C: the hypothesis of the last step that the candidate continues.
+    finished: Tensor  # B C: the log-probability of a finished hypothesis, -inf for other candidates.
+    alignment: Tensor  # B N S: the parents' alignments.
 
 
-@torch.no_grad()  # in inference mode autocast would cast the weights anew at each step
+@torch.no_grad()  # In inference mode, bfloat16 would cast each weight again at each step.
 def beam_search(
     models: Sequence[Seq2Seq],
     src: Int[Tensor, "B S"],
     src_lengths: Int[Tensor, " B"],
     settings: SearchSettings,
 ) -> list[list[Hypothesis]]:
-    """The `n_best` translations of each sentence, best first; `src_lengths` is on the CPU.
+    """Return the `n_best` translations of each sentence, the best first.
 
-    Several models are an ensemble: their probabilities are averaged. At each step a sentence has 2N
-    candidates. Those among its first N that end are finished; the first N that do not end go on. A sentence
-    is done when N hypotheses are finished, or at its limit, where only EOS may follow. Fewer than `n_best`
-    are given only if no more are possible. PAD and BOS are never given.
+    At each step a sentence has 2N candidates. A candidate that ends and is among the best N is finished. The best N
+    candidates that do not end go on. A sentence is done as soon as N hypotheses are finished. At its length limit, EOS
+    is the only candidate. PAD and BOS are never candidates. A sentence has fewer than `n_best` translations only if no
+    more are possible.
 
-    Raises: `ValueError` for models of unequal vocabularies, and for probabilities that are not numbers.
+    Args:
+        models: one, or an ensemble, whose probabilities are averaged.
+        src: source ids. Each sentence ends in EOS, before its padding.
+        src_lengths: on the CPU.
+        settings: of the search.
+
+    Raises:
+        UserError: the models have vocabularies of unequal sizes, or give probabilities that are not numbers.
     """
     width, device = settings.width, src.device
     memories, states = map(list, zip(*(model.encode(src, src_lengths) for model in models), strict=True))
@@ -71,20 +82,21 @@ def beam_search(
             next_log_probs.masked_fill_((at_limit[:, None, None] & goes_on).to(device), -math.inf)
 
         totals = next_log_probs.add_(log_probs[..., None]).flatten(1)  # B (N·V)
-        if width == 1:  # the best one either ends, and with it the sentence, or goes on
+        if width == 1:  # the best candidate either goes on, or ends and with it the sentence
             top, ids = totals.max(1, keepdim=True)
             parents = torch.zeros_like(ids)
             finished = top.where(ids == EOS, -math.inf)
         else:
             top, index = _topk(totals, min(2 * width, totals.shape[1]))
-            order = (index % vocabulary == EOS).byte().argsort(dim=1, stable=True)  # those that end come last
+            # Candidates that end come last.
+            order = (index % vocabulary == EOS).byte().argsort(dim=1, stable=True)
             top, index = top.take_along_dim(order, 1), index.take_along_dim(order, 1)
             ids, parents = index % vocabulary, index // vocabulary
             finished = top.where((ids == EOS) & (order < width), -math.inf)
         steps.append(_Step(rows, ids, parents, finished, alignment))
 
         num_finished += finished.isfinite().sum(1)
-        done = at_limit | (num_finished >= width).cpu()  # the one wait for the device
+        done = at_limit | (num_finished >= width).cpu()  # the only wait for the device
         if done.all():
             return _collect(steps, src_lengths, settings)
         tokens, parents = ids[:, :width], parents[:, :width]
@@ -102,7 +114,10 @@ def beam_search(
 
 
 def _topk(x: Float[Tensor, "B X"], k: int) -> tuple[Float[Tensor, "B k"], Int[Tensor, "B k"]]:
-    """`x.topk(k)`, but for ties; of many numbers on a CPU, by the k blocks of columns that have the greatest maxima."""
+    """Return `x.topk(k)`, perhaps with other choices among equal values.
+
+    On a CPU, only the k blocks of columns with the greatest maxima are searched: they contain the k greatest values.
+    """
     block = 64
     if not x.is_cpu or x.numel() < 1 << 17 or x.size(1) < 4 * block * k:
         top, index = x.topk(k)
@@ -112,7 +127,7 @@ def _topk(x: Float[Tensor, "B X"], k: int) -> tuple[Float[Tensor, "B k"], Int[Te
     best = blocks.amax(-1).topk(k).indices  # B k
     values = blocks.gather(1, best[..., None].expand(-1, -1, block)).flatten(1)
     index = (best[..., None] * block + torch.arange(block)).flatten(1)
-    rest = num_blocks * block  # columns that fill no block
+    rest = num_blocks * block  # the last columns fill no block
     values = torch.cat([values, x[:, rest:]], 1)
     index = torch.cat([index, torch.arange(rest, x.size(1)).expand(len(x), -1)], 1)
     top, at = values.topk(k)
@@ -122,17 +137,17 @@ def _topk(x: Float[Tensor, "B X"], k: int) -> tuple[Float[Tensor, "B k"], Int[Te
 def _step(
     models: Sequence[Seq2Seq], tokens: Tensor, states: list[State], memories: list[Memory]
 ) -> tuple[Float[Tensor, "B N V"], list[State], Float[Tensor, "B N S"]]:
-    """Log-probabilities of the next id, states, alignment; an ensemble's are the mean of its models."""
+    """Return log-probabilities of the next id, states, and alignment. Those of an ensemble are averaged."""
     logits, new_states, alignments = zip(
         *(m.step(tokens, state, memory) for m, state, memory in zip(models, states, memories, strict=True)),
         strict=True,
     )
     if len(sizes := {x.shape[-1] for x in logits}) > 1:
-        raise ValueError(
+        raise UserError(
             f"the models of an ensemble have vocabularies of unequal sizes, {sorted(sizes)}: "
             "choose runs that share one tokenizer"
         )
-    # float32 at least: the sum over V loses too much in bf16
+    # In float32 or wider: the sum over V loses too much in bfloat16.
     log_probs = [x.log_softmax(-1, torch.promote_types(x.dtype, torch.float32)) for x in logits]
     if len(models) == 1:
         return log_probs[0], list(new_states), alignments[0]
@@ -141,7 +156,7 @@ def _step(
 
 
 def _collect(steps: list[_Step], src_lengths: Tensor, settings: SearchSettings) -> list[list[Hypothesis]]:
-    """Picks each sentence's best finished hypotheses and follows their parents back, all at once."""
+    """Return each sentence's best finished hypotheses, by following all their parents back at once."""
     num_steps, num_sentences = len(steps), len(src_lengths)
     num_columns = max(step.ids.shape[1] for step in steps)
     finished = np.full((num_steps, num_sentences, num_columns), -np.inf)
@@ -151,9 +166,9 @@ def _collect(steps: list[_Step], src_lengths: Tensor, settings: SearchSettings) 
     by_sentence = normalized.swapaxes(0, 1).reshape(num_sentences, -1)
     best = np.argsort(-by_sentence, axis=1, kind="stable")[:, : settings.n_best]
     if not np.isfinite(by_sentence[np.arange(num_sentences), best[:, 0]]).all():
-        raise ValueError("the model gives probabilities that are not numbers: its training has diverged")
+        raise UserError("the model gives probabilities that are not numbers: its training has diverged")
 
-    # M hypotheses: their sentences, their last steps, and the candidate that each is at the step at hand
+    # For M hypotheses: the sentence, the last step, and the candidate at the current step.
     sentence = np.arange(num_sentences).repeat(best.shape[1])
     last, column = divmod(best.ravel(), num_columns)
     log_prob, rank_by = finished[last, sentence, column], normalized[last, sentence, column]
@@ -174,7 +189,7 @@ def _collect(steps: list[_Step], src_lengths: Tensor, settings: SearchSettings) 
                 ids[m, :length].tolist(),
                 float(log_prob[m]),
                 float(rank_by[m]),
-                alignment[m, :length, :src_length].copy(),  # a view would keep all of them
+                alignment[m, :length, :src_length].copy(),  # a view would keep the whole array in memory
             )
         )
     return hypotheses

@@ -1,4 +1,4 @@
-"""Text to text: encodes lines, searches in batches, gives the best translations back in order."""
+"""Translate text: encode lines, search in batches, and return the best translations in order."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from heed.model import Seq2Seq
+from heed.ops.linear import packed_weights
 from heed.search.beam import Hypothesis, beam_search
 from heed.search.settings import SearchSettings
 from heed.text import EOS, PAD, SPECIALS, Tokenizer, Tokenizers
@@ -20,13 +21,13 @@ log = logging.getLogger(__name__)
 
 
 class Translation(NamedTuple):
-    """One translation of a line; that of an empty line is empty, with log-probability 0."""
+    """One translation of a line. An empty line has an empty translation, with log-probability 0."""
 
-    text: str  # one line, detokenised
-    log_prob: float  # natural logarithm of its probability, not normalised by length
-    pieces: list[str]  # T labels, the last `</s>`
-    src_pieces: list[str]  # S labels, the last `</s>`
-    alignment: Float[np.ndarray, "T S"]  # float32, a row per piece
+    text: str  # One line, detokenised.
+    log_prob: float  # The natural logarithm of the probability, not normalised by length.
+    pieces: list[str]  # T labels. The last one is `</s>`.
+    src_pieces: list[str]  # S labels. The last one is `</s>`.
+    alignment: Float[np.ndarray, "T S"]  # In float32, a row for each piece.
 
 
 EMPTY = Translation("", 0.0, [], [], np.zeros((0, 0), dtype=np.float32))
@@ -35,8 +36,7 @@ EMPTY = Translation("", 0.0, [], [], np.zeros((0, 0), dtype=np.float32))
 class Translator:
     """Translates lines with one model, or with an ensemble that shares `tokenizers`.
 
-    `autocast` makes the context that the models run in, which chooses their precision. Their training mode is
-    left as found.
+    `precision` makes the context that the models compute in. Translation leaves the models' training mode unchanged.
     """
 
     def __init__(
@@ -45,24 +45,25 @@ class Translator:
         tokenizers: Tokenizers,
         settings: SearchSettings,
         device: torch.device | str = "cpu",
-        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ):
         self.models, self.tokenizers, self.settings = models, tokenizers, settings
-        self.device, self.autocast = device, autocast
+        self.device, self.precision = device, precision
 
     def translate(self, lines: Sequence[str], progress: bool = False) -> list[list[Translation]]:
-        """The `n_best` translations of each line, best first, in the order of the lines.
+        """Return the `n_best` translations of each line, the best first, in the order of the lines.
 
-        A line of which no piece is left (empty, or blanks alone) has one empty translation. A line over
-        `max_source_length` is cut, with a warning that counts them.
+        A line without pieces (empty, or nothing but blanks) has one empty translation. A line longer than
+        `max_source_length` is cut. A warning counts the lines that were cut.
         """
         sources = self._encode(lines)
         translations = [[EMPTY] for _ in lines]
-        # longest first: a batch too large for the memory shows at once
+        # The longest lines come first, so that a lack of memory shows at once.
         order = sorted((i for i, ids in enumerate(sources) if ids), key=lambda i: -len(sources[i]))
         with (
             evaluation_mode(self.models),
-            self.autocast(),
+            packed_weights(),
+            self.precision(),
             tqdm(total=len(order), unit=" lines", disable=not progress) as bar,
         ):
             for batch in by_budget(order, list(map(len, sources)), self.settings.batch_tokens):
@@ -80,7 +81,7 @@ class Translator:
         return translations
 
     def _encode(self, lines: Sequence[str]) -> list[list[int]]:
-        """Ids with EOS, at most `max_source_length`; none for a line without pieces."""
+        """Return the ids of each line with EOS, at most `max_source_length` of them. A line without pieces has none."""
         limit = self.settings.max_source_length
         encoded = [
             [*ids, EOS] if ids and line.strip() else []
@@ -95,8 +96,9 @@ class Translator:
         return [ids if len(ids) <= limit else [*ids[: limit - 1], EOS] for ids in encoded]
 
     def _translation(self, hypothesis: Hypothesis, src_pieces: list[str]) -> Translation:
+        text = self.tokenizers.tgt.decode(hypothesis.ids[:-1])
         return Translation(
-            self.tokenizers.tgt.decode(hypothesis.ids[:-1]).replace("\n", " "),  # whatever the tokenizer is
+            text.replace("\n", " "),  # some tokenizers yield line feeds
             hypothesis.log_prob,
             _pieces(self.tokenizers.tgt, hypothesis.ids),
             src_pieces,
@@ -109,7 +111,10 @@ def _pieces(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
 
 
 def by_budget(order: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[Sequence[int]]:
-    """Runs of `order`, which is longest first, of at most `budget` positions each, or one alone."""
+    """Yield slices of `order` of at most `budget` positions with padding, but at least one item.
+
+    `order` has the longest item first.
+    """
     start = 0
     while start < len(order):
         size = max(1, budget // lengths[order[start]])
@@ -119,7 +124,7 @@ def by_budget(order: Sequence[int], lengths: Sequence[int], budget: int) -> Iter
 
 @contextmanager
 def evaluation_mode(models: Sequence[Seq2Seq]) -> Iterator[None]:
-    """Within it dropout is off; then the models are as they were."""
+    """Turn dropout off inside the block. Afterwards, each model is in its former mode."""
     with ExitStack() as stack:
         for model in models:
             stack.callback(model.train, model.training)

@@ -4,39 +4,33 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heed.seals import write_json
-from heed.text.tokenizer import (
-    SPECIALS,
-    UNK,
-    UNKNOWN,
-    Tokenizer,
-    TokenizerSettings,
-    printable,
-    read_model,
-)
+from heed.errors import UserError
+from heed.files.checksums import write_json
+from heed.text.base import SPECIALS, UNK, UNKNOWN, Tokenizer, TokenizerSettings, read_model
+from heed.text.printable import printable
 
 
 class _Ids(dict[str, tuple[int, ...]]):
-    """Ids of a character: one if it was seen in training, else one per byte of its UTF-8, or UNK."""
+    """The ids of a character: one id if it was seen in training, else one per byte of its UTF-8, or UNK."""
 
     def __init__(self, num_bytes: int, characters: str):
         first_byte = len(SPECIALS)
         super().__init__({c: (i,) for i, c in enumerate(characters, first_byte + num_bytes)})
         self._first_byte = first_byte if num_bytes else None
 
-    def __missing__(self, character: str) -> tuple[int, ...]:  # looked up, not stored: the table never grows
+    def __missing__(self, character: str) -> tuple[int, ...]:  # not stored, so that the table does not grow
         if self._first_byte is None:
             return (UNK,)
         return tuple(self._first_byte + byte for byte in character.encode())
 
 
 class CharTokenizer(Tokenizer):
-    """Ids in order: the specials, the 256 bytes (with `byte_fallback`), the characters by code point."""
+    """A character vocabulary: the specials, the 256 bytes (with `byte_fallback`), the characters by code point."""
 
     def __init__(self, characters: str, byte_fallback: bool):
         num_bytes = 256 * byte_fallback
         self._ids = _Ids(num_bytes, characters)
-        # What each id stands for, in UTF-8: joined and decoded at once, bytes become characters again.
+        # The UTF-8 of each id. All are joined before decoding, so that bytes become characters again.
         specials = [UNKNOWN if i == UNK else "" for i in range(len(SPECIALS))]
         self._utf8 = [s.encode() for s in specials] + [bytes([b]) for b in range(num_bytes)]
         self._utf8 += [c.encode() for c in characters]
@@ -47,42 +41,42 @@ class CharTokenizer(Tokenizer):
         return len(self._labels)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the line's characters."""
+        """Return the ids of the line's characters."""
         ids = self._ids
         return [i for character in text for i in ids[character]]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids. Bytes that are not UTF-8, as a model may emit, become U+FFFD, and so does UNK."""
+        """Return the text of the ids. UNK and bytes that are not UTF-8 become U+FFFD."""
         return b"".join([self._utf8[i] for i in ids]).decode("utf-8", errors="replace").replace("\n", " ")
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """The characters; a space is '▁', a byte '<0x41>'."""
+        """Return the characters. A space is '▁', a byte is '<0x41>'."""
         return [self._labels[i] for i in ids]
 
 
 @dataclass
 class Char(TokenizerSettings):
-    """Recipe of a character vocabulary: `configs/tokenizer/char.yaml`."""
+    """Settings of a character vocabulary: `configs/tokenizer/char.yaml`."""
 
-    byte_fallback: bool = True  # spell characters not seen in training in bytes (256 ids more); false: UNK
+    byte_fallback: bool = True  # True: spell unseen characters in bytes (256 more ids); False: UNK
 
     def train(self, texts: Iterable[str], path: Path) -> Tokenizer:
-        """Writes every character of the lines to `path`; a `ValueError` where there is none."""
+        """Write every character of the lines to `path`. Raises `UserError` if there is none."""
         seen: set[str] = set()
         for text in texts:
             seen.update(text)
         if not seen:
-            raise ValueError(f"{path}: no text to learn a vocabulary from; is the corpus empty?")
+            raise UserError(f"{path}: no text to learn a vocabulary from; is the corpus empty?")
         model = {"kind": "char", "byte_fallback": self.byte_fallback, "characters": "".join(sorted(seen))}
         write_json(path, model)
         return self.load(path)
 
     def load(self, path: Path) -> Tokenizer:
-        """Reads what `train` wrote; a `ValueError` where the file is broken."""
+        """Read a model that `train` wrote. Raises `UserError` if the file is broken."""
         model = read_model(path, "char")
         characters, byte_fallback = model.get("characters"), model.get("byte_fallback")
         if not isinstance(characters, str) or not isinstance(byte_fallback, bool):
-            raise ValueError(
+            raise UserError(
                 f"{path}: broken tokenizer model (characters, byte_fallback); prepare the data again"
             )
         return CharTokenizer(characters, byte_fallback)

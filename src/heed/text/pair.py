@@ -1,28 +1,29 @@
-"""The two tokenizers of a translation model, which may be one and the same."""
+"""The source and target tokenizers of a translation model, which may be the same object."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from heed.text.tokenizer import Tokenizer, TokenizerSettings
+from heed.errors import UserError
+from heed.text.base import Tokenizer, TokenizerSettings
 
 
 class Tokenizers(NamedTuple):
-    """One tokenizer per side; `joint` where both sides share one, and so one vocabulary."""
+    """The tokenizers of the source and the target."""
 
     src: Tokenizer
     tgt: Tokenizer
 
     @property
     def joint(self) -> bool:
-        """Whether both sides share one vocabulary."""
+        """True if both sides share one tokenizer, and so one vocabulary."""
         return self.src is self.tgt
 
 
 def train_pair(
     settings: TokenizerSettings, pairs: Callable[[], Iterator[tuple[str, str]]], directory: Path
 ) -> Tokenizers:
-    """Learns from the (source, target) lines, which `pairs()` streams from the start each time it is called.
+    """Train the tokenizers on the (source, target) lines that each call of `pairs()` streams from the start.
 
     Writes `tokenizer.model`, or `tokenizer.src.model` and `tokenizer.tgt.model`, into the directory.
     """
@@ -37,13 +38,13 @@ def train_pair(
 
 
 def load_pair(settings: TokenizerSettings, directory: Path) -> Tokenizers:
-    """Reads what `train_pair` wrote; a `ValueError` names a file that is missing or broken."""
+    """Read tokenizers that `train_pair` wrote. Raises `UserError` if a file is missing or broken."""
     names = ["tokenizer.model"] if settings.joint else ["tokenizer.src.model", "tokenizer.tgt.model"]
     for name in names:
         if not (directory / name).is_file():
-            raise ValueError(
-                f"{directory / name}: no such file, which tokenizer.joint={settings.joint} asks for; "
-                "prepare the data again or name a directory that holds a finished run"
+            raise UserError(
+                f"{directory / name}: no such file, but tokenizer.joint={settings.joint} needs it. "
+                "Prepare the data again, or name the directory of a finished run"
             )
     loaded = [settings.load(directory / name) for name in names]
     return Tokenizers(loaded[0], loaded[-1])

@@ -22,19 +22,10 @@ from typing import ClassVar
 
 import sentencepiece
 
-from heed.checks import require_between, require_one_of
-from heed.files import write
-from heed.text.tokenizer import (
-    BOS,
-    EOS,
-    PAD,
-    SPECIALS,
-    UNK,
-    UNKNOWN,
-    Tokenizer,
-    TokenizerSettings,
-    printable,
-)
+from heed.errors import UserError, require_between, require_one_of
+from heed.files.atomic import write
+from heed.text.base import BOS, EOS, PAD, SPECIALS, UNK, UNKNOWN, Tokenizer, TokenizerSettings
+from heed.text.printable import printable
 
 MARK = "\ufdd0"  # Unicode keeps it for programs; where a text has it all the same, it is escaped too
 SAMPLING = Lock()  # the library has one random generator for all threads
@@ -106,7 +97,7 @@ class SentencePiece(TokenizerSettings):
         require_between("tokenizer.max_lines", self.max_lines, 1)
         require_between("tokenizer.vocab_size", self.vocab_size, len(SPECIALS) + 256 * self.byte_fallback + 1)
         if not 0.98 <= self.character_coverage <= 1:
-            raise ValueError(
+            raise UserError(
                 f"tokenizer.character_coverage is {self.character_coverage}: sentencepiece takes 0.98 to 1"
             )
 
@@ -114,13 +105,13 @@ class SentencePiece(TokenizerSettings):
         """Learns the pieces and writes the model file: the same lines give the same bytes.
 
         The lines are counted as words, which are all that the library makes of them: memory grows with the
-        number of different words. Warns where the corpus supports fewer pieces than asked. A `ValueError` where
+        number of different words. Warns where the corpus supports fewer pieces than asked. A `UserError` where
         there is no text, or where `vocab_size` cannot hold the characters.
         """
         model = io.BytesIO()
         counts = _count_words(filter(None, texts), self.max_lines)
         if not counts:
-            raise ValueError(f"{path}: no text to learn a vocabulary from; is the corpus empty?")
+            raise UserError(f"{path}: no text to learn a vocabulary from; is the corpus empty?")
         if self.model_type == "unigram":
             counts = _trim(counts, CHARACTERS_PER_PIECE * self.vocab_size)
         try:
@@ -146,7 +137,7 @@ class SentencePiece(TokenizerSettings):
             )
         except RuntimeError as error:
             reserved = len(SPECIALS) + 256 * self.byte_fallback
-            raise ValueError(
+            raise UserError(
                 f"{path}: sentencepiece could not learn tokenizer.vocab_size={self.vocab_size} pieces, "
                 f"{reserved} of them reserved (specials, bytes), from {len(counts)} words: {error}. "
                 "Raise vocab_size or lower character_coverage."
@@ -162,20 +153,18 @@ class SentencePiece(TokenizerSettings):
         return tokenizer
 
     def load(self, path: Path) -> Tokenizer:
-        """Reads a model file; a `ValueError` where it is broken or not from `train`."""
+        """Reads a model file; a `UserError` where it is broken or not from `train`."""
         model = path.read_bytes()
         if not model:
-            raise ValueError(f"{path}: empty tokenizer model; prepare the data again")
+            raise UserError(f"{path}: empty tokenizer model; prepare the data again")
         try:
             tokenizer = SentencePieceTokenizer(model)
         except RuntimeError as error:
-            raise ValueError(
-                f"{path}: not a sentencepiece model ({error}); prepare the data again"
-            ) from error
+            raise UserError(f"{path}: not a sentencepiece model ({error}); prepare the data again") from error
         # The settings stand at the end of the file. Cut off, they'd fall back to ones that drop spaces.
         specials = tokenizer.pieces(range(min(len(SPECIALS), len(tokenizer))))
         if specials != list(SPECIALS) or tokenizer.decode(tokenizer.encode("   ")) != "   ":
-            raise ValueError(f"{path}: cut short, or not a model that heed trained; prepare the data again")
+            raise UserError(f"{path}: cut short, or not a model that heed trained; prepare the data again")
         return tokenizer
 
 

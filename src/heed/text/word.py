@@ -14,17 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heed.checks import require_between
-from heed.seals import write_json
-from heed.text.tokenizer import (
-    SPECIALS,
-    UNK,
-    UNKNOWN,
-    Tokenizer,
-    TokenizerSettings,
-    printable,
-    read_model,
-)
+from heed.errors import UserError, require_between
+from heed.files.checksums import write_json
+from heed.text.base import SPECIALS, UNK, UNKNOWN, Tokenizer, TokenizerSettings, read_model
+from heed.text.printable import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,23 +68,23 @@ class Word(TokenizerSettings):
         require_between("tokenizer.min_frequency", self.min_frequency, 1)
 
     def train(self, texts: Iterable[str], path: Path) -> Tokenizer:
-        """Counts the words and writes those it keeps to `path`; a `ValueError` where there is none."""
+        """Counts the words and writes those it keeps to `path`; a `UserError` where there is none."""
         from torchtext.vocab import Vocab
 
         if self.vectors is not None and not Path(self.vectors).is_file():  # said now, not after the counting
-            raise ValueError(f"tokenizer.vectors={self.vectors}: no such file")
+            raise UserError(f"tokenizer.vectors={self.vectors}: no such file")
         split = _splitter(self.tokenizer, self.lower)
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(split(text))
         if not counts:
-            raise ValueError(f"{path}: no text to learn a vocabulary from; is the corpus empty?")
+            raise UserError(f"{path}: no text to learn a vocabulary from; is the corpus empty?")
         vocabulary = Vocab(
             counts, max_size=self.max_size, min_freq=self.min_frequency, specials=list(SPECIALS)
         )
         words = vocabulary.itos[len(SPECIALS) :]
         if not words:
-            raise ValueError(
+            raise UserError(
                 f"{path}: none of {len(counts)} words occurs "
                 f"tokenizer.min_frequency={self.min_frequency} times; lower it"
             )
@@ -100,11 +93,11 @@ class Word(TokenizerSettings):
         return self.load(path)
 
     def load(self, path: Path) -> Tokenizer:
-        """Reads what `train` wrote; a `ValueError` where the file is broken."""
+        """Reads what `train` wrote; a `UserError` where the file is broken."""
         model = read_model(path, "word")
         tokenizer, lower, counts = model.get("tokenizer"), model.get("lower"), model.get("counts")
         if not (isinstance(tokenizer, str | None) and isinstance(lower, bool) and isinstance(counts, dict)):
-            raise ValueError(
+            raise UserError(
                 f"{path}: broken tokenizer model (tokenizer, lower, counts); prepare the data again"
             )
         return WordTokenizer(list(counts), _splitter(tokenizer, lower))
@@ -113,7 +106,7 @@ class Word(TokenizerSettings):
         """Ids of the N words that have a pretrained vector, "N", and the vectors, "N E"; None without a file.
 
         The other rows of the embedding keep what they have: `embedding.weight.data[ids] = vectors`.
-        A `ValueError` where the vectors are not of size `dim`, the file is broken, or has none of the words.
+        A `UserError` where the vectors are not of size `dim`, the file is broken, or has none of the words.
         """
         if self.vectors is None:
             return None
@@ -122,7 +115,7 @@ class Word(TokenizerSettings):
         assert isinstance(tokenizer, WordTokenizer)
         table, rows = _read_vectors(Path(self.vectors), tokenizer.words)
         if rows.shape[1] != dim:
-            raise ValueError(
+            raise UserError(
                 f"{self.vectors}: the vectors have {rows.shape[1]} numbers, the embedding has {dim}; "
                 f"set the embedding size to {rows.shape[1]}"
             )
@@ -138,7 +131,7 @@ def _splitter(name: str | None, lower: bool) -> Callable[[str], list[str]]:
     try:
         split = get_tokenizer(name)
     except (ImportError, LookupError, OSError, ValueError) as error:
-        raise ValueError(
+        raise UserError(
             f"tokenizer.tokenizer={name!r}: torchtext cannot make it ({error}); "
             "choose null (split at white space) or basic_english"
         ) from error
@@ -164,14 +157,12 @@ def _read_vectors(path: Path, words: Sequence[str]) -> "tuple[dict[str, int], Te
                     line for line in file if line.split(b" ", 1)[0] in wanted and not SPACED.match(line)
                 )
             if not lines.stat().st_size:
-                raise ValueError(
-                    f"has none of the {len(words)} words of the vocabulary (see tokenizer.lower)"
-                )
+                raise UserError(f"has none of the {len(words)} words of the vocabulary (see tokenizer.lower)")
             vectors = Vectors(str(lines), cache=directory)
             if not vectors.vectors.isfinite().all():
-                raise ValueError("holds a number that is not finite")
+                raise UserError("holds a number that is not finite")
     except (OSError, EOFError, zlib.error, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"tokenizer.vectors={path}: {error}") from error
+        raise UserError(f"tokenizer.vectors={path}: {error}") from error
     finally:
         ssl._create_default_https_context = verify
     return vectors.stoi, vectors.vectors

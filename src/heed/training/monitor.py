@@ -1,21 +1,21 @@
-"""What a run tells the world: `metrics.jsonl`, and TensorBoard."""
+"""Monitoring of a run: `metrics.jsonl` and TensorBoard."""
 
+import json
 import os
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from heed.evaluation.heatmap import alignment_figure, figure_image
+from heed.alignment.heatmap import alignment_figure, figure_image
 from heed.evaluation.markdown import escape
-from heed.files import write_text, writing
-from heed.run import Run
-from heed.seals import metrics_line
+from heed.files.atomic import write_text, writing
+from heed.run.directory import Run
 from heed.search.translator import Translation
 
-LAYOUT = {  # charts of TensorBoard's CUSTOM SCALARS, each with all runs; a tag is a regular expression there
+# Charts of TensorBoard's tab CUSTOM SCALARS, each with all runs. The tags in a chart are regular expressions.
+LAYOUT = {
     "learning": {
         "loss": ["Multiline", ["train/loss", "val/loss"]],
         "BLEU": ["Multiline", ["val/bleu"]],
@@ -28,40 +28,45 @@ LAYOUT = {  # charts of TensorBoard's CUSTOM SCALARS, each with all runs; a tag 
 
 
 class Monitor:
-    """Writes numbers to both, pictures and text to TensorBoard. After a resume neither holds anything past `step`."""
+    """Writes numbers to `metrics.jsonl` and TensorBoard, and images and text to TensorBoard."""
 
     def __init__(self, run: Run, step: int, lines: int = 0) -> None:
-        """`lines`: how many of `metrics.jsonl` there were at that step."""
+        """Begin or resume at a step. What was logged after it is removed.
+
+        Args:
+            run: the run directory.
+            step: of the checkpoint, or 0.
+            lines: the number of lines that `metrics.jsonl` had at that step.
+        """
         self.run = run
-        threading.excepthook = _left_to_the_main_thread
         self.writer = SummaryWriter(str(run.tensorboard), purge_step=step + 1)
         self.writer.add_custom_scalars(LAYOUT)
-        kept = [metrics_line(measured) for measured in run.metrics(lines) if measured["step"] <= step]
+        kept = [json.dumps(line) + "\n" for line in run.metrics(lines) if line["step"] <= step]
         self.lines = max(lines, len(kept))
         write_text(run.metrics_file, "".join(kept))
         self.file = open(run.metrics_file, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Numbers by their TensorBoard tags, such as `train/loss`."""
+        """Log numbers by their TensorBoard tags, such as `train/loss`."""
         with writing(self.run.metrics_file):
-            self.file.write(metrics_line({"step": step, **metrics}))
+            self.file.write(json.dumps({"step": step, **metrics}) + "\n")
         self.lines += 1
         with writing(self.run.tensorboard):
             for tag, value in metrics.items():
                 self.writer.add_scalar(tag, value, step)
 
     def flush(self) -> None:
-        """To be called before a state is saved: what was logged up to it is on disk before it is."""
+        """Flush the files to disk. To be called before a state is saved, so that the log is not behind the state."""
         with writing(self.run.tensorboard):
             self.writer.flush()
             for path in (self.run.metrics_file, *self.run.tensorboard.iterdir()):
-                if path.is_dir():  # of a plugin
+                if path.is_dir():  # a TensorBoard plugin's
                     continue
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
 
     def samples(self, step: int, samples: Sequence[tuple[str, str, Translation]]) -> None:
-        """Fixed validation sentences: a table of (source, reference, translation), and a heat map of each alignment."""
+        """Log a table of (source, reference, translation), and a heat map of each alignment."""
         rows = ["| source | reference | translation |", "|---|---|---|"]
         for number, (source, reference, translation) in enumerate(samples, 1):
             rows.append("| " + " | ".join(map(escape, (source, reference, translation.text))) + " |")
@@ -72,7 +77,7 @@ class Monitor:
             self.writer.add_text("translations", "\n".join(rows), step)
 
     def hparams(self, step: int, settings: dict[str, Any], metrics: dict[str, float]) -> None:
-        """The run's row in TensorBoard's HPARAMS table; a later one takes its place."""
+        """Write the run's row of TensorBoard's HPARAMS table, or replace it."""
         assert self.writer.file_writer is not None
         with writing(self.run.tensorboard):
             for summary in hparams(settings, metrics):
@@ -81,12 +86,6 @@ class Monitor:
                 self.writer.add_scalar(tag, value, step)
 
     def close(self) -> None:
-        """Writes out what is left."""
+        """Write what is left, and close the files."""
         self.writer.close()
         self.file.close()
-
-
-def _left_to_the_main_thread(failed: threading.ExceptHookArgs) -> None:
-    """TensorBoard writes in a thread, and hands what goes wrong there to the next call: to print it too is noise."""
-    if type(failed.thread).__name__ != "_AsyncWriterThread":
-        threading.__excepthook__(failed)

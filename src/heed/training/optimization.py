@@ -1,4 +1,4 @@
-"""Optimiser, learning rate schedule and averaged weights, all torch's own."""
+"""Optimiser, learning rate schedule and averaged weights, all by torch's own classes."""
 
 import warnings
 from math import cos, pi, sqrt
@@ -9,15 +9,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LinearLR, LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
 
-from heed.config import TrainingSettings
+from heed.config.schema import TrainingSettings
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def make_optimizer(settings: TrainingSettings, model: nn.Module) -> Optimizer:
-    """Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), in one fused pass over the parameters.
+    """Return Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), in its fused version.
 
-    `weight_decay` is of matrices alone: zero is no better a place for a bias, and none for the content score's ln β.
+    `weight_decay` applies to matrices alone. Biases, and the content score's ln β, have no reason to be near zero.
     """
     cls = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -32,20 +32,26 @@ def make_optimizer(settings: TrainingSettings, model: nn.Module) -> Optimizer:
 
 
 class Schedule:
-    """The learning rate: linear warm-up, then constant, inverse square root, cosine to zero, or halved on a plateau."""
+    """The learning rate: a linear warm-up, then one of four schedules.
+
+    - `constant`
+    - `inverse_sqrt`: proportional to 1/√step (Vaswani et al. 2017, §5.3).
+    - `cosine`: down to zero at the last step.
+    - `plateau`: halved if the monitored value does not improve for two validations.
+    """
 
     def __init__(self, settings: TrainingSettings, optimizer: Optimizer, total_steps: int) -> None:
-        # An update may be skipped, the first too; its schedule goes on.
+        # torch warns if the optimiser skips the first update. Here any update may be skipped.
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
         warmup = max(1, settings.warmup_steps)
         decays = {
             "constant": lambda step: 1.0,
-            "inverse_sqrt": lambda step: sqrt(warmup / (step + 1)),  # Vaswani et al. 2017, §5.3
+            "inverse_sqrt": lambda step: sqrt(warmup / (step + 1)),
             "cosine": lambda step: 0.5 * (1 + cos(pi * (step - warmup) / max(1, total_steps - warmup))),
         }
         self.plateau: ReduceLROnPlateau | None = None
         self.by_step: LRScheduler
-        if settings.schedule == "plateau":  # chainable with it, which a LambdaLR is not
+        if settings.schedule == "plateau":  # A LambdaLR would undo its changes.
             self.by_step = LinearLR(optimizer, start_factor=1 / warmup, total_iters=warmup - 1)
             self.plateau = ReduceLROnPlateau(
                 optimizer, "max" if settings.monitor == "bleu" else "min", factor=0.5, patience=1
@@ -55,32 +61,32 @@ class Schedule:
             self.by_step = LambdaLR(optimizer, lambda s: (s + 1) / warmup if s < warmup else decay(s))
 
     def step(self) -> None:
-        """After each update."""
+        """Set the rate of the next update. To be called after each update."""
         self.by_step.step()
 
     def validated(self, value: float) -> None:
-        """After each validation, with the monitored value."""
+        """Take the monitored value into account. To be called after each validation."""
         if self.plateau:
             self.plateau.step(value)
 
     def state_dict(self) -> dict[str, object]:
-        """Plain values."""
+        """Return the state in plain values."""
         return {
             "by_step": self.by_step.state_dict(),
             "plateau": self.plateau.state_dict() if self.plateau else None,
         }
 
     def load_state_dict(self, state: dict[str, dict[str, object]]) -> None:
-        """Goes on from there."""
+        """Continue from a state."""
         self.by_step.load_state_dict(state["by_step"])
         if self.plateau:
             self.plateau.load_state_dict(state["plateau"])
 
 
 def make_average(settings: TrainingSettings, model: nn.Module) -> AveragedModel | None:
-    """The exponential moving average of the weights, or None where `ema_decay` is 0.
+    """Return the exponential moving average of the weights, or None if `ema_decay` is 0.
 
-    After n updates the decay is at most (1 + n) / (10 + n), so that the first weights, which know nothing, fade soon.
+    After n updates the decay is at most (1 + n) / (10 + n), so that the untrained weights lose their share soon.
     """
     if not settings.ema_decay:
         return None

@@ -1,68 +1,60 @@
 """The training loop."""
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import islice
-from math import isfinite, nan
+from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from heed import fast
-from heed.config import TrainingSettings
+from heed.config.schema import TrainingSettings
 from heed.data.batches import Batch, Batches
 from heed.device import out_of_memory
-from heed.evaluation.metrics import perplexity
+from heed.errors import DivergedError
 from heed.model import Seq2Seq
-from heed.run import Run
-from heed.signals import interruptible
+from heed.ops.cross_entropy import cross_entropy, perplexity
+from heed.run.checkpoints import finish_renames, load_state, save_state, save_weights
+from heed.run.directory import Run
 from heed.text import PAD
-from heed.training.checkpoint import load_state, save_state, save_weights, settle
-from heed.training.loss import cross_entropy
 from heed.training.monitor import Monitor
 from heed.training.optimization import Schedule, make_average, make_optimizer
+from heed.training.progress import Progress
+from heed.training.signals import interruptible
 from heed.training.validation import Validator
 
 log = logging.getLogger(__name__)
 
 CARRIED = ("step", "best", "validations_since_best", "bad_steps", "bad_in_a_row", "window", "window_steps")
-"""Attributes of the trainer that a checkpoint carries as they are, besides the states of its parts."""
+"""Attributes of the trainer that a checkpoint holds as they are, besides the states of its parts."""
 
 
 class Trainer:
-    """Trains a model in a run directory. Stopped at any point and made again there, it goes on as if never stopped."""
+    """Trains a model in a run directory. A trainer made anew there continues as if it had never stopped."""
 
     def __init__(
         self,
         model: Seq2Seq,
         batches: Batches,
-        validate: Validator,
+        validator: Validator,
         settings: TrainingSettings,
         run: Run,
         seed: int,
         device: torch.device,
-        autocast: Callable[[], AbstractContextManager[None]],
+        precision: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        """Takes up the state that the run's last checkpoint holds, if any."""
-        self.model, self.batches, self.validate = model.to(device), batches, validate
-        self.settings, self.run, self.device, self.autocast = settings, run, device, autocast
+        """Load the state of the run's last checkpoint, if there is one. `precision` makes the context of the model."""
+        self.model, self.batches, self.validator = model.to(device), batches, validator
+        self.settings, self.run, self.device, self.precision = settings, run, device, precision
         epochs = -(-settings.max_epochs * len(batches) // settings.accumulate)
         self.total_steps = min(settings.max_steps or epochs, epochs)
         self.validate_every = settings.validate_every or -(-len(batches) // settings.accumulate)
         self.optimizer = make_optimizer(settings, model)
         self.schedule = Schedule(settings, self.optimizer, self.total_steps)
         self.average = make_average(settings, model)
-        self.compile = settings.compile
-        if settings.compile and (missing := fast.missing_for_compiling()):
-            log.warning(
-                "training.compile=true needs %s, which is not here: training goes on without, slower", missing
-            )
-            self.compile = False
-        # Here alone: a directory that vanishes in training is not to come back as half a run.
+        # Only here: if the directory vanishes during training, half a run must not appear in its place.
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         self.step = 0
         self.best: float | None = None
@@ -70,10 +62,9 @@ class Trainer:
         self.bad_steps, self.bad_in_a_row = 0, 0
         self.window = torch.zeros(3, dtype=torch.float64)  # since the last log: nll, tokens, gradient norms
         self.window_steps = 0
-        self.timed_tokens = 0  # since the last log, of this process alone
-        self.split_batches = 0  # likewise, since the start
+        self.split_batches = 0  # by this process
         torch.manual_seed(seed)  # dropout
-        settle(run.checkpoints)
+        finish_renames(run.checkpoints)
         state = load_state(run.checkpoints)
         if state is not None:
             self._load_state_dict(state)
@@ -81,7 +72,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to train."""
+        """True if all steps are done, or validation has not improved for `patience` times."""
         patience = self.settings.patience
         return self.step >= self.total_steps or (
             patience is not None and self.validations_since_best >= patience
@@ -89,63 +80,45 @@ class Trainer:
 
     @property
     def best_model(self) -> nn.Module:
-        """What is evaluated and kept: the averaged weights, where they are averaged."""
+        """The model that is validated and kept: with averaged weights if `ema_decay` is set."""
         return self.average.module if self.average else self.model
 
     def train(self) -> bool:
-        """Trains to the end and returns True; or to SIGINT, SIGTERM or SIGHUP, saves, and returns False.
+        """Train to the end and return True; or until SIGINT, SIGTERM or SIGHUP, save, and return False.
 
-        The latter also where that was the last step: what comes after training is for the next command.
+        A signal during the last step returns False too: the next command does what comes after training.
 
-        `FloatingPointError` after `max_bad_steps` steps in a row with a loss or gradient that is not finite.
+        Raises:
+            DivergedError: the loss or gradient is not finite `max_bad_steps` times in a row, or the weights are not.
         """
         settings = self.settings
         stream = iter(self.batches)
-        bar = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=None, dynamic_ncols=True)
-        clock = time.perf_counter()
         stopping = False
-        with interruptible() as interrupted, bar:
+        with interruptible() as interrupted, Progress(self.total_steps, self.step) as progress:
             while not self.finished and not stopping:
-                self._update(list(islice(stream, settings.accumulate)))
+                tokens = self.update(list(islice(stream, settings.accumulate)))
                 stopping = interrupted()
-                bar.disable = bar.disable or stopping  # a terminal that was closed takes nothing more
-                bar.update()
+                if stopping:
+                    progress.hide()
+                progress.advance(tokens)
                 if self.step % settings.log_every == 0:
-                    now = time.perf_counter()
-                    metrics = self._log(now - clock)
-                    clock = now
-                    bar.set_postfix_str(
-                        f"loss {metrics.get('train/loss', nan):.3f}, ppl {metrics.get('train/perplexity', nan):.2f}, "
-                        f"{metrics['train/tokens_per_second']:,.0f} tokens/s"
-                    )
-                validated = self.step % self.validate_every == 0 or self.step == self.total_steps
-                saving = validated or bool(settings.save_every and self.step % settings.save_every == 0)
-                if saving or stopping:
-                    self._refuse_weights_not_finite()
-                if validated:
-                    paused = time.perf_counter()
-                    metrics = self._validate()
-                    clock += time.perf_counter() - paused
+                    progress.show(self.log(progress.tokens_per_second()))
+                metrics = None
+                if self.step % self.validate_every == 0 or self.step == self.total_steps:
+                    with progress.paused():
+                        metrics = self.validate()
                     stopping = stopping or interrupted()
-                if saving or stopping:
-                    self.monitor.flush()
-                    save_state(self.run.checkpoints, self._state_dict())
-                if validated:  # told last: who reads may have gone
-                    # The last of accumulated updates may end a batch later.
-                    epoch = min(self.batches.epoch + 1, settings.max_epochs)
-                    bar.write(
-                        f"step {self.step}, epoch {epoch}: val loss {metrics['val/loss']:.3f}, "
-                        f"ppl {metrics['val/perplexity']:.2f}, BLEU {metrics['val/bleu']:.2f}"
-                    )
+                if metrics or stopping or (settings.save_every and self.step % settings.save_every == 0):
+                    self.save()
+                if metrics:  # after saving: standard output may be a closed pipe
+                    progress.write(self._summary(metrics))
         return self.finished and not stopping
 
-    def _refuse_weights_not_finite(self) -> None:
-        """`FloatingPointError` where they are no numbers any more: before they are validated, kept or saved."""
-        if not all(torch.isfinite(tensor).all() for tensor in self.model.parameters()):
-            raise FloatingPointError(self._not_finite("weights were"))
+    def update(self, batches: list[Batch]) -> int:
+        """Make one step of the optimiser from one batch or several. Returns the number of target tokens.
 
-    def _update(self, batches: list[Batch]) -> None:
-        """One step of the optimiser, from one batch or several. What does not fit the memory is cut in halves."""
+        A batch that does not fit the memory is cut in halves.
+        """
         self.model.train()
         tokens = sum(int(batch.tgt_lengths.sum()) for batch in batches)
         while True:
@@ -156,18 +129,9 @@ class Trainer:
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or all(len(batch.indices) == 1 for batch in batches):
                     raise
-            self.split_batches += 1
-            log.warning(
-                "step %d: out of memory; its batch is done in parts (%d so far). If that is often, lower "
-                "training.batch_tokens (it is %d) and raise training.accumulate",
-                *(self.step + 1, self.split_batches, self.settings.batch_tokens),
-            )
-            batches = [half for batch in batches for half in batch.halves()]
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            batches = self._halve(batches)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.step += 1
-        self.timed_tokens += tokens
         if torch.isfinite(norm + nll):
             self.optimizer.step()
             if self.average:
@@ -178,9 +142,13 @@ class Trainer:
         else:
             self._skip(nll, norm)
         self.schedule.step()
+        return tokens
 
     def _backward(self, batches: list[Batch], tokens: int) -> Tensor:
-        """Gradients of the loss for each of so many tokens; returns the sum of the negative log-likelihoods."""
+        """Add the gradients of the mean loss of all `tokens`. Returns the summed negative log-likelihood.
+
+        With R-Drop each sentence is a pair of rows, which differ in their dropout.
+        """
         nll = torch.zeros((), device=self.device)
         settings, times = self.settings, 2 if self.settings.r_drop else 1
         for batch in batches:
@@ -190,7 +158,7 @@ class Trainer:
                 rows.repeat_interleave(times, 0)
                 for rows in (batch.src, batch.src_lengths, batch.tgt_in, batch.tgt_out[real])
             )
-            with self.autocast(), fast.compiling(self.compile):
+            with self.precision():
                 readouts, _ = self.model(src, lengths, tgt_in)
                 readouts = readouts.unflatten(0, (-1, times)).transpose(1, 2)[real].flatten(0, 1)
                 loss, batch_nll = cross_entropy(
@@ -200,30 +168,40 @@ class Trainer:
             nll += batch_nll / times
         return nll
 
-    def _not_finite(self, what: str) -> str:
-        settings = self.settings
-        return (
-            f"{what} not finite up to step {self.step}; the last checkpoint is whole. Lower training.learning_rate (it "
-            f"is {settings.learning_rate}) or training.clip_norm, lengthen training.warmup_steps, or set "
-            "training.precision=fp32"
+    def _halve(self, batches: list[Batch]) -> list[Batch]:
+        self.split_batches += 1
+        log.warning(
+            "step %d: out of memory; its batch is done in parts (%d so far). If this happens often, lower "
+            "training.batch_tokens (it is %d) and raise training.accumulate",
+            *(self.step + 1, self.split_batches, self.settings.batch_tokens),
         )
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return [half for batch in batches for half in batch.halves()]
 
     def _skip(self, nll: Tensor, norm: Tensor) -> None:
+        """Count a step whose loss or gradient is not finite."""
         self.bad_steps += 1
         self.bad_in_a_row += 1
         found = f"loss {float(nll)}, gradient norm {float(norm)}"
         log.warning("step %d skipped: %s (%d so far)", self.step, found, self.bad_steps)
         if self.bad_in_a_row >= self.settings.max_bad_steps:
-            raise FloatingPointError(
-                self._not_finite(f"loss or gradient was, {self.bad_in_a_row} steps in a row,")
-            )
+            raise self._diverged(f"the loss or gradient was not finite {self.bad_in_a_row} steps in a row")
 
-    def _log(self, seconds: float) -> dict[str, float]:
+    def _diverged(self, what: str) -> DivergedError:
+        return DivergedError(
+            f"{what}, up to step {self.step}; the last checkpoint is intact. Lower training.learning_rate (it is "
+            f"{self.settings.learning_rate}) or training.clip_norm, lengthen training.warmup_steps, or set "
+            "training.precision=fp32"
+        )
+
+    def log(self, tokens_per_second: float) -> dict[str, float]:
+        """Log and return the metrics since the last log."""
         nll, tokens, norms = self.window.tolist()
         metrics = {
             "train/learning_rate": float(self.optimizer.param_groups[0]["lr"]),
             "train/skipped_steps": self.bad_steps,
-            "train/tokens_per_second": self.timed_tokens / seconds,
+            "train/tokens_per_second": tokens_per_second,
         }
         if self.window_steps:  # not all of them skipped
             metrics["train/loss"] = nll / tokens
@@ -231,12 +209,13 @@ class Trainer:
             metrics["train/gradient_norm"] = norms / self.window_steps
         self.monitor.log(self.step, metrics)
         self.window.zero_()
-        self.window_steps = self.timed_tokens = 0
+        self.window_steps = 0
         return metrics
 
-    def _validate(self) -> dict[str, float]:
-        """Measures, keeps the weights if they are the best so far, feeds schedule and early stopping."""
-        metrics, samples = self.validate(self.best_model)  # type: ignore[arg-type]
+    def validate(self) -> dict[str, float]:
+        """Validate, and keep the weights if they are the best so far. Returns the metrics."""
+        self._check_weights()
+        metrics, samples = self.validator(self.best_model)  # type: ignore[arg-type]
         self.monitor.log(self.step, metrics)
         self.monitor.samples(self.step, samples)
         value = metrics[f"val/{self.settings.monitor}"]
@@ -250,6 +229,25 @@ class Trainer:
         if self.settings.keep:
             save_weights(self.run.checkpoints, f"step-{self.step:08d}", self.best_model, self.settings.keep)
         return metrics
+
+    def save(self) -> None:
+        """Save the state of training, after what was logged up to it."""
+        self._check_weights()
+        self.monitor.flush()
+        save_state(self.run.checkpoints, self._state_dict())
+
+    def _check_weights(self) -> None:
+        """Raise `DivergedError` if a weight is not finite: it must not be validated, kept or saved."""
+        if not all(torch.isfinite(tensor).all() for tensor in self.model.parameters()):
+            raise self._diverged("the weights are not finite")
+
+    def _summary(self, metrics: dict[str, float]) -> str:
+        # Accumulated updates may end an epoch a batch late.
+        epoch = min(self.batches.epoch + 1, self.settings.max_epochs)
+        return (
+            f"step {self.step}, epoch {epoch}: val loss {metrics['val/loss']:.3f}, "
+            f"ppl {metrics['val/perplexity']:.2f}, BLEU {metrics['val/bleu']:.2f}"
+        )
 
     def _state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in CARRIED} | {
@@ -273,5 +271,5 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         torch.set_rng_state(state["random"])
-        if self.device.type == "cuda" and state["random_cuda"] is not None:  # None: it was on a CPU until now
+        if self.device.type == "cuda" and state["random_cuda"] is not None:  # None: trained on a CPU so far
             torch.cuda.set_rng_state(state["random_cuda"], self.device)

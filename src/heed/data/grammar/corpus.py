@@ -13,9 +13,9 @@ from itertools import islice
 from random import Random
 from typing import Any
 
-from heed.checks import require_between
 from heed.data.corpus import Corpus
 from heed.data.grammar.sentences import Sentence, sentence
+from heed.errors import UserError, require_between
 
 VERSION = 1  # to be raised when the same settings give other sentences
 MOST = 1_000_000  # sentences asked for at most; the rules give many times more
@@ -33,18 +33,16 @@ class Grammar(Corpus):
     num_test: int = 1_000
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` for other languages and for impossible sizes."""
+        """Raises `UserError` for other languages and for impossible sizes."""
         if (self.src, self.tgt) not in (("en", "de"), ("de", "en")):
-            raise ValueError(
+            raise UserError(
                 f"data.src={self.src} data.tgt={self.tgt}: the grammar knows en and de, in either order"
             )
         sizes = {"num_train": self.num_train, "num_val": self.num_val, "num_test": self.num_test}
         for key, size in sizes.items():
             require_between(f"data.{key}", size, 1)
         if sum(sizes.values()) > MOST:
-            raise ValueError(
-                f"data: {sum(sizes.values())} sentences asked for; ask for at most {MOST} in all"
-            )
+            raise UserError(f"data: {sum(sizes.values())} sentences asked for; ask for at most {MOST} in all")
 
     def splits(self) -> tuple[str, ...]:
         """`train`, `val` and `test`."""
@@ -67,7 +65,7 @@ class Grammar(Corpus):
 
     def _split(self, split: str) -> Iterable[Sentence]:
         if split not in self.splits():
-            raise ValueError(f"split {split!r}: the grammar has {', '.join(self.splits())}")
+            raise UserError(f"split {split!r}: the grammar has {', '.join(self.splits())}")
         if split == "train":  # made as it is asked for: kept with its links, it would take 1.2 kB a pair
             first = self.num_test + self.num_val
             return islice(self._made(), first, first + self.num_train)

@@ -1,0 +1,1 @@
+"""Alignments: between pieces and words, as links, numbers and pictures."""

@@ -1,0 +1,1 @@
+"""Compare several runs: summary, significance tests, report."""

@@ -1,0 +1,1 @@
+"""Configuration: its typed schema, and the only place where it becomes objects."""

@@ -1,0 +1,1 @@
+"""Files on disk: written completely or not at all, checksummed, locked, safely named."""

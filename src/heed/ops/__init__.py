@@ -1,0 +1,1 @@
+"""Fast computations: each file holds one, with its reference version."""

@@ -1,0 +1,1 @@
+"""Run directories: layout, identity, checkpoints, loading, and checks of untrusted ones."""
