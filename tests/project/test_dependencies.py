@@ -6,9 +6,9 @@ from importlib.metadata import distribution, distributions
 from pathlib import Path
 
 import pytest
+from helpers.runs import ROOT
 from packaging.requirements import Requirement
 from packaging.version import Version
-from helpers.runs import ROOT
 
 # The first release in which the latest vulnerability known here was repaired. It needs no network, and so grows old:
 # `make audit` asks the advisory databases.
@@ -100,8 +100,8 @@ def needed(names: set[str]) -> set[str]:
 def test_licences_are_listed_and_free() -> None:
     rows = [f"| {name} | {licence(name)} |" for name in sorted(needed(set(promised())))]
     text = (
-        "# Licences of what heed needs\n\nMade by `HEED_WRITE_LICENCES=1 python -m pytest tests/test_dependencies.py` "
-        "from what the packages say of themselves.\n\n| package | licence |\n|---|---|\n"
+        "# Licences of the dependencies of heed\n\nMade by `HEED_WRITE_LICENCES=1 python -m pytest "
+        "tests/project/test_dependencies.py`\nfrom the metadata of the packages.\n\n| package | licence |\n|---|---|\n"
         + "\n".join(rows)
         + "\n"
     )

@@ -10,10 +10,10 @@ import pytest
 from helpers.models import PRIMARY, ROOT, composed
 from omegaconf import OmegaConf
 
-from heed.config.model import build_model
-from heed.config.components import build_corpus, build_tokenizer_settings
-from heed.config.schema import train_config, typed
 from heed.cli.multirun import jobs
+from heed.config.components import build_corpus, build_tokenizer_settings
+from heed.config.model import build_model
+from heed.config.schema import train_config, typed
 
 MAKES = (
     "MAKEFLAGS",
