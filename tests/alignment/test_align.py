@@ -11,10 +11,10 @@ import torch
 from helpers.models import make_model
 from helpers.runs import ROOT, command, overrides, script
 
-from heed.alignment.word_links import align_words, measure, words_of
-from heed.alignment.store import load_alignments
 from heed.alignment.forced_decoding import force_decode, perplexity_of
 from heed.alignment.links import Agreement, Gold, agreement, format_links, read_gold
+from heed.alignment.store import load_alignments
+from heed.alignment.word_links import align_words, measure, words_of
 from heed.text import EOS, Tokenizer, Tokenizers
 
 GOLD = ROOT.parent / "shared" / "data" / "gold_align"
@@ -36,7 +36,7 @@ def test_rate_by_hand():
     # |A| = 3, |S| = 3, |A and S| = 1, |A and P| = 2
     assert agreement(found, gold) == pytest.approx(Agreement(1 - 3 / 6, 2 / 3, 1 / 3))
     assert agreement([set(), set()], gold) == Agreement(1.0, 0.0, 0.0)
-    with pytest.raises(ValueError, match="1 sentences are aligned, 2 have gold links"):
+    with pytest.raises(ValueError, match="1 sentences are aligned, but 2 have gold links"):
         agreement([set()], gold)
 
 
@@ -55,8 +55,8 @@ def test_gold_in_every_numbering(tmp_path, first, reverse):
 @pytest.mark.parametrize(
     ("text", "first", "message"),
     [
-        ("0-0\n1-\n", 0, r"gold, line 2: '1-' is no link; write 3-1"),
-        ("1-1 0-2\n", 1, r"gold, line 1: '0-2' counts words from 0; set gold_first=0"),
+        ("0-0\n1-\n", 0, r"gold, line 2: '1-' is not a link. Write 3-1"),
+        ("1-1 0-2\n", 1, r"gold, line 1: '0-2' counts words from 0. Set gold_first=0"),
     ],
 )
 def test_what_is_no_link_is_named(tmp_path, text, first, message):
@@ -225,7 +225,7 @@ def test_align_writes_links_matrices_and_rates(tmp_path: Path, capsys: pytest.Ca
     command("align", f"run={run}", "split=val")
     printed = capsys.readouterr().out
     assert f"links: {run / 'align' / 'val' / 'links.txt'}" in printed and "aer" not in printed
-    assert not (run / "align" / "val" / "scores.json").exists()
+    assert not (run / "align" / "val" / "metrics.json").exists()
     links = (run / "align" / "val" / "links.txt").read_text().split("\n")[:-1]
     assert len(load_alignments(run / "align" / "val" / "alignments.npz")) == len(links) > 0
 
@@ -239,8 +239,8 @@ def test_align_writes_links_matrices_and_rates(tmp_path: Path, capsys: pytest.Ca
     ]
     command("align", f"run={run}", *files, "gold_first=1")
     printed = capsys.readouterr().out
-    scores = json.loads((run / "align" / "mine.src" / "scores.json").read_text())
-    assert scores["pairs"] == 1 and set(scores["by_offset"]) == {"-1", "0", "1"}
+    metrics = json.loads((run / "align" / "mine.src" / "metrics.json").read_text())
+    assert metrics["pairs"] == 1 and set(metrics["by_offset"]) == {"-1", "0", "1"}
     for offset in ("-1", "+0", "+1"):
         assert f"offset {offset}  aer" in printed
     (tmp_path / "mine.gold").write_text("1-1 2p3\n")  # now the target word stands first
@@ -257,13 +257,13 @@ def test_align_writes_links_matrices_and_rates(tmp_path: Path, capsys: pytest.Ca
         ):
             command("align", f"run={run}", *files, given)
     command("align", f"run={run}", *files[:2])  # no gold links this time, so no rates
-    assert not (run / "align" / "mine.src" / "scores.json").exists()
+    assert not (run / "align" / "mine.src" / "metrics.json").exists()
     with pytest.raises(ValueError, match="source and target go together"):
         command("align", f"run={run}", files[0])
     with pytest.raises(ValueError, match="give split or the files"):
         command("align", f"run={run}", *files[:2], "split=val")
     for key in ("gold_first=1", "gold_reverse=true"):
-        with pytest.raises(ValueError, match="give it, gold=FILE"):
+        with pytest.raises(ValueError, match="give gold=FILE"):
             command("align", f"run={run}", *files[:2], key)
 
 
@@ -274,8 +274,8 @@ def test_additive_attention_finds_the_gold_links_and_a_control_does_not(tmp_path
         run = tmp_path / score
         done = script("train", f"score={score}", f"run={run}", f"data_dir={tmp_path}", timeout=1200)
         assert done.returncode == 0, done.stderr
-        scores = json.loads((run / "eval" / "test-beam" / "scores.json").read_text())
-        aer[score] = {offset: one["aer"] for offset, one in scores["agreement_by_offset"].items()}
+        metrics = json.loads((run / "eval" / "test-beam" / "metrics.json").read_text())
+        aer[score] = {offset: one["aer"] for offset, one in metrics["agreement_by_offset"].items()}
     print(aer)
     assert aer["bahdanau"]["+0"] <= 0.10 < 0.40 < aer["uniform"]["+0"]
     assert aer["bahdanau"]["+0"] < min(aer["bahdanau"]["-1"], aer["bahdanau"]["+1"])

@@ -17,22 +17,31 @@ from typing import Any
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 from helpers.runs import ROOT, command, config, overrides, script, write_corpus
+from omegaconf import OmegaConf
 
-from heed import sweep as sweeping
-from heed.comparison.compare import common_sentences, short
+from heed.cli import multirun
+from heed.cli.multirun import jobs
 from heed.cli.train import train
-from heed.evaluation import comparison_report
-from heed.comparison.summary import Evaluated, identical, mean_and_sd, refuse_different_measures, summarise, systems_of, warn
+from heed.comparison import report as comparison_report
+from heed.comparison.compare import common_sentences, short
 from heed.comparison.report import _sentences, charts, tables
+from heed.comparison.significance import Difference, Output, differences, holm
+from heed.comparison.summary import (
+    Evaluated,
+    arithmetic_notes,
+    identical,
+    mean_and_sd,
+    refuse_different_metrics,
+    summarise,
+    systems_of,
+    warn,
+)
+from heed.files.locks import locked
 from heed.page.page import Chart
 from heed.page.sentences import Shown, save_sentences
-from heed.comparison.significance import Difference, Scored, differences, holm
-from heed.files.locks import locked
 from heed.run.directory import Run
 from heed.run.identity import default_path
-from heed.cli.multirun import jobs
 
 REFERENCES = [" ".join(random.Random(i).choices("abcdefgh", k=9)) for i in range(53)]
 
@@ -45,10 +54,10 @@ def noisy(rate: float, seed: int) -> list[str]:
 
 def evaluated(system: str, seed: int, dropout: float = 0.1, **record: object) -> Evaluated:
     """A run without files."""
-    scores = {key: {"score": 30.0, "signature": f"{key} 13a"} for key in ("bleu", "chrf", "ter")}
+    metrics = {key: {"value": 30.0, "signature": f"{key} 13a"} for key in ("bleu", "chrf", "ter")}
     config = {"score": {"_target_": system}, "model": {"dropout": dropout}}
     return Evaluated(
-        Path(system, f"seed{seed}"), system, seed, config, dict(record), [], scores, [], Path("unread")
+        Path(system, f"seed{seed}"), system, seed, config, dict(record), [], metrics, [], Path("unread")
     )
 
 
@@ -75,7 +84,7 @@ def test_p_values_are_those_of_the_sacrebleu_command_line(tmp_path, kind, flag, 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     expected = json.loads(done.stdout)[1]["BLEU"]["p_value"]
-    systems = {name: {1: Scored(texts[name], 30.0)} for name in ("a", "b")}
+    systems = {name: {1: Output(texts[name], 30.0)} for name in ("a", "b")}
     (found,) = differences(systems, REFERENCES, samples=300, trials=500)
     assert 0.001 < expected < 0.9
     assert getattr(found, kind) == pytest.approx(expected, abs=1e-4)
@@ -86,7 +95,7 @@ def test_seeds_do_not_count_as_sentences():
     texts = {"a": noisy(0.2, 1), "b": noisy(0.24, 2)}
     for_seeds = []
     for number in (1, 3):
-        systems = {name: dict.fromkeys(range(number), Scored(lines, 30.0)) for name, lines in texts.items()}
+        systems = {name: dict.fromkeys(range(number), Output(lines, 30.0)) for name, lines in texts.items()}
         for_seeds += differences(systems, REFERENCES, samples=300, trials=500)
     assert for_seeds[0].bootstrap == for_seeds[1].bootstrap
     assert for_seeds[0].randomisation == for_seeds[1].randomisation
@@ -94,10 +103,10 @@ def test_seeds_do_not_count_as_sentences():
 
 def test_only_seeds_that_both_have_are_compared():
     systems = {
-        "a": {1: Scored(noisy(0.1, 1), 40.0), 2: Scored(noisy(0.1, 2), 42.0)},
-        "b": {2: Scored(noisy(0.3, 3), 30.0), 3: Scored(noisy(0.3, 4), 90.0)},
-        "c": {9: Scored(noisy(0.3, 5), 10.0)},
-        "d": {2: Scored(noisy(0.1, 2), 42.0)},
+        "a": {1: Output(noisy(0.1, 1), 40.0), 2: Output(noisy(0.1, 2), 42.0)},
+        "b": {2: Output(noisy(0.3, 3), 30.0), 3: Output(noisy(0.3, 4), 90.0)},
+        "c": {9: Output(noisy(0.3, 5), 10.0)},
+        "d": {2: Output(noisy(0.1, 2), 42.0)},
     }
     found = {one.systems: one for one in differences(systems, REFERENCES, samples=200, trials=200)}
     assert set(found) == {("a", "b"), ("a", "d"), ("b", "d")}
@@ -112,7 +121,7 @@ def test_a_few_sentences_prove_nothing(number):
     wrong = ["x y z"] * number
     for same in ([], REFERENCES[number:]):
         references = REFERENCES[:number] + same
-        systems = {"a": {1: Scored(references, 100.0)}, "b": {1: Scored(wrong + same, 10.0)}}
+        systems = {"a": {1: Output(references, 100.0)}, "b": {1: Output(wrong + same, 10.0)}}
         (found,) = differences(systems, references, samples=300, trials=500)
         assert min(found.bootstrap, found.randomisation) >= 2 / 2**number
 
@@ -141,42 +150,67 @@ def test_names_are_short_and_different():
 
 
 def test_p_values_can_be_small_however_many_pairs():
-    systems = {name: {1: Scored(noisy(0.15 * i, i), 30.0)} for i, name in enumerate("abcdef")}
+    systems = {name: {1: Output(noisy(0.15 * i, i), 30.0)} for i, name in enumerate("abcdef")}
     found = differences(systems, REFERENCES)
     assert len(found) == 15 and min(one.bootstrap for one in found) == pytest.approx(15 / 1501, rel=0.01)
 
 
-def test_other_measures_are_refused():
+def test_other_metrics_are_refused():
     runs = [evaluated("a", 1), evaluated("b", 1)]
-    refuse_different_measures(runs)
-    runs[1].scores["bleu"]["signature"] = "bleu none"
-    with pytest.raises(ValueError, match=r"BLEU of b/seed1 is bleu none, of a/seed1 bleu 13a"):
-        refuse_different_measures(runs)
+    refuse_different_metrics(runs)
+    runs[1].metrics["bleu"]["signature"] = "bleu none"
+    with pytest.raises(
+        ValueError, match=r"BLEU of b/seed1 has the signature bleu none, but of a/seed1 bleu 13a"
+    ):
+        refuse_different_metrics(runs)
 
 
 def test_the_reader_is_warned():
     assert warn(systems_of([evaluated(name, seed) for name in "ab" for seed in (1, 2, 3)])) == []
     runs = [evaluated("a", seed) for seed in (1, 2, 3)] + [evaluated("b", seed, 0.2) for seed in (1, 3)]
     assert warn(systems_of(runs)) == [
-        "the systems differ beyond their scores, in model.dropout: the table below says how",
-        "too few seeds for a claim about a score: less than 3 of b",
-        "b has no run of seed 2; pairs are of common seeds",
+        "the systems differ in more than the score: model.dropout (see the table below)",
+        "too few seeds for a claim about a score: fewer than 3 of b",
+        "b has no run of seed 2: tests are over common seeds",
     ]
-    cpu, gpu = {"device": "cpu", "precision": "bf16"}, {"device": "H200", "precision": "bf16"}
-    runs = [
-        evaluated("a", 1, arithmetic=cpu),
-        evaluated("b", 1),
-        evaluated("b", 2, arithmetic=gpu),
-        evaluated("c", 3),
-    ]
+    runs = [evaluated("a", 1), evaluated("b", 1), evaluated("b", 2), evaluated("c", 3)]
     assert warn(systems_of(runs)) == [
-        "not all were trained on one kind of device in one precision: H200, bf16; cpu, bf16",
-        "too few seeds for a claim about a score: less than 3 of a, b, c",
-        "a and c have no seed in common, so no test is made of their difference",
-        "b and c have no seed in common, so no test is made of their difference",
-        "a has no run of seed 2, 3; pairs are of common seeds",
-        "b has no run of seed 3; pairs are of common seeds",
-        "c has no run of seed 1, 2; pairs are of common seeds",
+        "too few seeds for a claim about a score: fewer than 3 of a, b, c",
+        "a and c have no seed in common, so their difference is not tested",
+        "b and c have no seed in common, so their difference is not tested",
+        "a has no run of seed 2, 3: tests are over common seeds",
+        "b has no run of seed 3: tests are over common seeds",
+        "c has no run of seed 1, 2: tests are over common seeds",
+    ]
+
+
+def computed(step: int = 0, **changes: object) -> dict[str, object]:
+    """A part of a run in `training.json`."""
+    part = {
+        "device": "EPYC",
+        "precision": "bf16",
+        "compiled": False,
+        "reference": False,
+        "threads": 2,
+        "torch": "2.13",
+    }
+    return {"step": step, **part, **changes}
+
+
+def test_different_arithmetic_is_noted():
+    same = [evaluated("a", 1, arithmetic=[computed(), computed(5, threads=1)]), evaluated("b", 1)]
+    same.append(evaluated("b", 2, arithmetic=[computed(torch="2.14")]))
+    assert arithmetic_notes(systems_of(same)) == []
+    resumed = [computed(), computed(1200, device="Xeon", precision="fp32"), computed(1300, threads=1)]
+    runs = [evaluated("a", seed, arithmetic=[computed()]) for seed in range(1, 5)]
+    runs += [evaluated("b", 1, arithmetic=resumed), evaluated("c", 1, arithmetic=[computed(compiled=True)])]
+    runs += [evaluated("d", 1, arithmetic=[computed(reference=True)])]
+    assert arithmetic_notes(systems_of(runs)) == [
+        "the arithmetic of b/seed1 changed: bf16 on EPYC, then fp32 on Xeon from step 1,200, then "
+        "bf16 on EPYC from step 1,300",
+        "the runs were not all computed in the same arithmetic. "
+        "bf16 on EPYC: a/seed1, a/seed2, a/seed3 and 2 more; bf16 on EPYC, compiled: c/seed1; "
+        "bf16 on EPYC, reference computations (fast=false): d/seed1; fp32 on Xeon: b/seed1",
     ]
 
 
@@ -246,10 +280,10 @@ def test_many_runs_by_one_command(tmp_path: Path) -> None:
     # The runs that are there, as they are; another evaluation of them is made.
     pattern = f"runs={tmp_path}/runs/files/*/*/*"
     command("compare", pattern, "samples=100", "trials=100", "split=val", "search.width=2", f"out={out}2")
-    assert (
-        json.loads((tmp_path / f"{out}2" / "compare.json").read_text())["title"]
-        == "bahdanau, uniform on val of files, beam search"
-    )
+    title = json.loads((tmp_path / f"{out}2" / "compare.json").read_text())["title"]
+    assert re.fullmatch("bahdanau, uniform on val of files, beam-[0-9a-f]{6} search", title)
+    (pair,) = {path.name for path in tmp_path.glob("runs/files/*/*/*/eval/val-*")}
+    assert title.endswith(f"{pair.removeprefix('val-')} search")
     with pytest.raises(ValueError, match="no run directory is named by"):
         command("compare", f"runs={tmp_path}/absent/*")
     with pytest.raises(ValueError, match="runs names no run"):
@@ -269,39 +303,36 @@ def test_signals_are_handed_on_to_a_run_so_that_a_second_ctrl_c_stops_it(monkeyp
             return None, None
 
     hydra = SimpleNamespace(job=SimpleNamespace(num=0), launcher=SimpleNamespace(_target_="basic"))
-    monkeypatch.setattr(sweeping.HydraConfig, "get", lambda: hydra)
-    monkeypatch.setattr(sweeping, "overrides", list)
-    monkeypatch.setattr(sweeping, "searchpath", list)
-    monkeypatch.setattr(sweeping.subprocess, "Popen", lambda *_, **__: Process())
+    monkeypatch.setattr(multirun.HydraConfig, "get", lambda: hydra)
+    monkeypatch.setattr(multirun, "overrides", list)
+    monkeypatch.setattr(multirun, "searchpath", list)
+    monkeypatch.setattr(multirun.subprocess, "Popen", lambda *_, **__: Process())
     with pytest.raises(SystemExit, match="130"):
-        sweeping.train_in_subprocess()
+        multirun.train_in_subprocess()
     assert sent == [signal.SIGINT, signal.SIGINT]
 
 
 def test_a_run_that_was_killed_is_told(monkeypatch, capsys) -> None:
     hydra = SimpleNamespace(job=SimpleNamespace(num=0), launcher=SimpleNamespace(_target_="basic"))
-    monkeypatch.setattr(sweeping.HydraConfig, "get", lambda: hydra)
-    monkeypatch.setattr(sweeping, "overrides", list)
-    monkeypatch.setattr(sweeping, "searchpath", list)
+    monkeypatch.setattr(multirun.HydraConfig, "get", lambda: hydra)
+    monkeypatch.setattr(multirun, "overrides", list)
+    monkeypatch.setattr(multirun, "searchpath", list)
     killed, start = ["sh", "-c", "kill -9 $$"], subprocess.Popen
-    monkeypatch.setattr(sweeping.subprocess, "Popen", lambda _, **given: start(killed, **given))
-    sweeping.train_in_subprocess()
-    assert (
-        capsys.readouterr().err
-        == "error: this run was ended by SIGKILL: supposedly the memory did not suffice\n"
-    )
+    monkeypatch.setattr(multirun.subprocess, "Popen", lambda _, **given: start(killed, **given))
+    multirun.train_in_subprocess()
+    assert capsys.readouterr().err == "error: this run was ended by SIGKILL: probably out of memory\n"
 
 
 def test_what_a_yaml_sweeps_over_is_reported_on_too(monkeypatch) -> None:
     asked = []
-    monkeypatch.setattr(sys, "argv", ["scripts/train.py"])
     monkeypatch.setattr(
-        sweeping, "HydraConfig", SimpleNamespace(instance=lambda: SimpleNamespace(set_config=list))
+        multirun, "HydraConfig", SimpleNamespace(instance=lambda: SimpleNamespace(set_config=list))
     )
-    monkeypatch.setattr(sweeping, "requested_runs", lambda given: asked.extend(jobs(given)) or ({}, ["none"]))
-    given = {"overrides": {"task": ["score=dot"]}, "sweeper": {"params": {"seed": "1,2"}}}
+    monkeypatch.setattr(multirun, "requested_runs", lambda given: asked.extend(jobs(given)) or ({}, ["none"]))
+    given = {"job": {"name": "train"}, "overrides": {"task": ["score=dot"]}}
+    given["sweeper"] = {"params": {"seed": "1,2"}}
     with pytest.raises(SystemExit, match="2"):
-        sweeping.CompareRuns().on_multirun_end(OmegaConf.create({"hydra": given}))
+        multirun.CompareRuns().on_multirun_end(OmegaConf.create({"hydra": given}))
     assert asked == [["seed=1", "score=dot"], ["seed=2", "score=dot"]]
 
 
@@ -309,17 +340,17 @@ def test_a_run_that_is_there_but_is_not_what_was_asked_for_is_no_part_of_the_rep
     write_corpus(tmp_path / "corpus")
     run = Run(tmp_path / "run")
     asked = config(tmp_path)
-    sweeping.refuse_other(run, asked)  # not begun
+    multirun.refuse_other(run, asked)  # not begun
     train(replace(asked, training=replace(asked.training, max_epochs=1)), run.path)
     asked = run.config()
-    sweeping.refuse_other(run, asked)
+    multirun.refuse_other(run, asked)
     with pytest.raises(ValueError, match=r"another configuration.*\n  seed: 1, 2"):
-        sweeping.refuse_other(run, replace(asked, seed=2))
+        multirun.refuse_other(run, replace(asked, seed=2))
     (tmp_path / "corpus" / "train.en").write_text("MUH\n" * 60)
     with pytest.raises(
         ValueError, match="was trained on another corpus: the data, or how heed prepares them, have"
     ):
-        sweeping.refuse_other(run, asked)
+        multirun.refuse_other(run, asked)
 
 
 def test_splits_of_one_corpus_are_not_compared_with_each_other(tmp_path: Path) -> None:
@@ -328,7 +359,7 @@ def test_splits_of_one_corpus_are_not_compared_with_each_other(tmp_path: Path) -
     other = replace(one, test_split="val")
     names, pairs = common_sentences({"a": one, "b": one}, None)
     assert names == {"a": "test", "b": "test"} and len(pairs) == 5
-    with pytest.raises(ValueError, match=r"b \(val\) and a \(test\) have other test sentences"):
+    with pytest.raises(ValueError, match=r"b \(val\) and a \(test\) have different test sentences"):
         common_sentences({"a": one, "b": other}, None)
     assert common_sentences({"a": one, "b": other}, "val")[0] == {"a": "val", "b": "val"}
 
@@ -401,7 +432,8 @@ def test_different_test_sentences_are_refused(tmp_path: Path) -> None:
         assert script("train", *arguments).returncode == 0
     done = script("compare", f"runs={tmp_path}/*/seed1")
     assert (
-        done.returncode == 2 and "seed1 (test) have other test sentences: compare them apart" in done.stderr
+        done.returncode == 2
+        and "seed1 (test) have different test sentences: compare them apart" in done.stderr
     )
 
 
@@ -409,9 +441,10 @@ def test_paired_tests_that_find_no_memory_say_what_to_lower(monkeypatch) -> None
     def hungry(*_: object, **__: object) -> None:
         raise MemoryError("Unable to allocate 3.3 GiB")
 
-    monkeypatch.setattr("heed.evaluation.significance.PairedTest", hungry)
+    monkeypatch.setattr("heed.comparison.significance.randomise", hungry)
     with pytest.raises(
-        ValueError, match=r"no memory \(Unable.*200 draws of 53 sentences; give fewer, by samples"
+        ValueError,
+        match=r"out of memory \(Unable.* 200 samples and 200 trials of 53 sentences. Lower samples and",
     ):
         paired(noisy(0.2, 1), noisy(0.3, 2))
 
@@ -420,10 +453,9 @@ def test_ctrl_c_in_the_report_of_many_runs_is_no_traceback(monkeypatch, capsys) 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys, "argv", ["scripts/train.py"])
-    monkeypatch.setattr(sweeping, "HydraConfig", SimpleNamespace(instance=interrupted))
+    monkeypatch.setattr(multirun, "HydraConfig", SimpleNamespace(instance=interrupted))
     with pytest.raises(SystemExit, match="130"):
-        sweeping.CompareRuns().on_multirun_end(None)  # type: ignore[arg-type]
+        multirun.CompareRuns().on_multirun_end(OmegaConf.create({"hydra": {"job": {"name": "train"}}}))
     assert capsys.readouterr().err == "interrupted\n"
 
 
@@ -460,7 +492,7 @@ def test_the_legend_is_within_the_picture() -> None:
 
 
 def paired(a: list[str], b: list[str], **protocol: object) -> Difference:
-    systems = {"a": {1: Scored(a, 0.0)}, "b": {1: Scored(b, 0.0)}}
+    systems = {"a": {1: Output(a, 0.0)}, "b": {1: Output(b, 0.0)}}
     (found,) = differences(systems, REFERENCES, samples=200, trials=200, **protocol)
     return found
 
@@ -483,18 +515,18 @@ def test_what_bleu_cannot_tell_apart_is_no_difference() -> None:
 
 def test_tables_say_what_the_numbers_are() -> None:
     runs = []
-    for system, seed, score in (("a", 1, 30.0), ("a", 2, 32.0), ("b", 1, 20.0), ("b", 2, 20.0)):
+    for system, seed, bleu in (("a", 1, 30.0), ("a", 2, 32.0), ("b", 1, 20.0), ("b", 2, 20.0)):
         run = evaluated(system, seed, batches=system)
-        run.scores = {
-            **{key: {"score": score + n, "signature": key} for n, key in enumerate(("bleu", "chrf", "ter"))},
+        run.metrics = {
+            **{key: {"value": bleu + n, "signature": key} for n, key in enumerate(("bleu", "chrf", "ter"))},
             **{"alignment_entropy": 0.5, "perplexity": None, "sentences_per_second": 3.0},
             "agreement_by_offset": {"+0": {"aer": 0.25}},
             "bleu_by_length": [
-                {"length": "0-5", "sentences": 7, "bleu": score},
-                {"length": "6-10", "sentences": 30, "bleu": score + 1},
+                {"length": "0-5", "sentences": 7, "bleu": bleu},
+                {"length": "6-10", "sentences": 30, "bleu": bleu + 1},
             ],
         }
-        run.logged = [{"step": 3, "val/bleu": score}]
+        run.logged = [{"step": 3, "val/bleu": bleu}]
         runs.append(run)
     summary = summarise("t", systems_of(runs), [Difference(("a", "b"), [1, 2], -11.0, 0.01, 1e-6)], [])
     quality, pairs, lengths, fairness, *_ = tables(summary)
@@ -514,4 +546,4 @@ def test_tables_say_what_the_numbers_are() -> None:
     ]  # seven sentences say nothing
     titles = [one.title for one in tables(summarise("t", systems_of(runs[:2]), [], []))]
     assert "Quality" in titles and "Differences in BLEU" not in titles  # of which there are none
-    assert "first epoch were NOT THE SAME" in fairness.note
+    assert "first epoch were NOT IDENTICAL" in fairness.note

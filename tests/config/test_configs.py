@@ -15,9 +15,9 @@ from hydra.utils import get_class
 from helpers.models import PRIMARY, ROOT, composed, train_config
 from omegaconf import DictConfig, OmegaConf
 
-import heed.config
+import heed.config.schema
 from heed.config.model import build_model
-from heed.commands import scores
+from heed.cli import scores
 from heed.config.components import build_corpus, build_tokenizer_settings
 from heed.config.schema import EvaluateConfig, ModelSettings, TrainingSettings, typed
 from heed.data.multi30k import TOKENISED
@@ -247,7 +247,7 @@ def test_no_script_ignores_a_key(primary: str) -> None:
     config = complete(primary, "+nonsense=1")
     with pytest.raises(ValueError, match="nonsense"):
         if primary == "train":
-            heed.config.train_config(config, {})
+            heed.config.schema.train_config(config, {})
         typed(PRIMARY[primary], config)
 
 

@@ -1,24 +1,32 @@
-"""A corpus of a few dozen lines and a model of a few thousand parameters, for tests of the whole way."""
+"""A corpus of a few dozen lines, a model of some thousand parameters, and ways to run heed's commands with them."""
 
 import multiprocessing
 import os
 import random
+import re
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from importlib import import_module
+from multiprocessing import reduction
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import jaxtyping
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from heed.cli.command import choices
 from heed.cli.train import train
 from heed.config.schema import TrainConfig, train_config, typed
 from helpers.models import PRIMARY, ROOT, composed
 
-# Its server has torch loaded, so that a start takes no time.
+# The server has imported torch, so that a new process has it at once.
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
     [
@@ -30,11 +38,10 @@ processes.set_forkserver_preload(
         "matplotlib",
     ]
 )
-NAMES = {"data": "files", "score": "bahdanau", "decoder": "luong", "experiment": "files", "search": "beam"}
 
 
 def write_corpus(directory: Path, num_train: int = 60) -> Path:
-    """Words in, the same words in upper case out."""
+    """Write sources of common words, and the same words in upper case as their translations."""
     directory.mkdir(parents=True, exist_ok=True)
     generator = random.Random(7)
     for split, num in (("train", num_train), ("val", 7), ("test", 5)):
@@ -50,7 +57,7 @@ def write_corpus(directory: Path, num_train: int = 60) -> Path:
 
 
 def overrides(directory: Path) -> list[str]:
-    """What makes a configuration tiny, as given on a command line; the corpus is made if it is not there."""
+    """Return the overrides of a tiny configuration. Writes its corpus if there is none in the directory."""
     if not (directory / "corpus").exists():
         write_corpus(directory / "corpus")
     return [
@@ -69,58 +76,154 @@ def overrides(directory: Path) -> list[str]:
         "training.warmup_steps=5",
         "training.log_every=3",
         "training.ema_decay=0.9",
-        "training.num_samples=1",  # a heat map takes longer than the steps of an epoch
+        "training.num_samples=0",  # a heat map takes longer than the steps of an epoch
         "metrics.bootstrap=20",
     ]
 
 
 def config(directory: Path, *more: str) -> TrainConfig:
-    """The typed configuration, as `scripts/train.py` would make it."""
-    return train_config(composed("train", *overrides(directory), *more), NAMES)
+    """Return the tiny configuration as `scripts/train.py` makes it."""
+    return train_config(*with_names("train", *overrides(directory), *more))
 
 
-def command(name: str, *arguments: str) -> Any:
-    """What a script does, in this process, without its start; what it would tell is raised."""
-    assert not {argument.partition("=")[0] for argument in arguments} & (NAMES.keys() - {"data"}), (
-        "NAMES says"
-    )
-    config = composed(name, *arguments)
-    OmegaConf.set_struct(config, False)
+def with_names(name: str, *arguments: str) -> tuple[DictConfig, dict[str, str]]:
+    """Compose a command's configuration. Returns the names of the chosen YAMLs too, as Hydra has them."""
+    composed_config = composed(name, *arguments, return_hydra_config=True)
+    OmegaConf.set_struct(composed_config, False)
+    chosen = composed_config.pop("hydra").runtime.choices
+    return composed_config, choices(composed_config, chosen)
+
+
+def command(name: str, *arguments: str, checked: bool = False) -> Any:
+    """Call a command's function in this process. Its errors are raised.
+
+    Unless `checked`, shapes in signatures are not checked, and only one heat map of an evaluation is drawn: both take
+    a third of the time, and a test of each command is enough.
+    """
+    config, names = with_names(name, *arguments)
     assert config.pop("fast")
-    if name == "train":
-        return train(train_config(config, NAMES), config.run)
-    package = {"evaluate": "evaluation", "compare": "comparison"}.get(name, "cli")
-    function = getattr(import_module(f"heed.{package}.{name}"), name)
-    searches = ["trained", any(argument.startswith(("search.", "metrics.")) for argument in arguments)]
-    return function(typed(PRIMARY[name], config), *(searches if package != "cli" else []))
+    with ExitStack() as stack:
+        if not checked:
+            stack.enter_context(patch.object(jaxtyping.config, "jaxtyping_disable", True))
+            stack.enter_context(patch("heed.evaluation.report.NUM_HEATMAPS", 1))
+        if name == "train":
+            return train(train_config(config, names), config.run)
+        package = {"evaluate": "evaluation", "compare": "comparison"}.get(name, "cli")
+        function = getattr(import_module(f"heed.{package}.{name}"), name)
+        settings = typed(PRIMARY[name], config)
+        if package == "cli":
+            return function(settings)
+        # As `search_choice` finds it.
+        overridden = any(re.match(r"search\.|metrics\.(?!bootstrap)", one) for one in arguments)
+        return function(settings, names["search"], overridden)
+
+
+class Started:
+    """A script in a new process, which is forked from a server that has imported torch.
+
+    A small `subprocess.Popen`: standard streams are file descriptors, or the null device. The process hears SIGINT and
+    SIGHUP even if nohup or a script's `&` began the tests. It ends by `os._exit`: how Python ends, and what becomes of
+    its threads then, needs a `subprocess`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *arguments: str,
+        streams: tuple[int | None, int | None, int | None] = (None, None, None),
+        cwd: Path = ROOT,
+        before: Callable[[], object] | None = None,
+    ) -> None:
+        """`before` is called in the process at first. It must be a function of a module, or a partial of one."""
+        self.command = [str(ROOT / "scripts" / f"{name}.py"), *arguments]
+        given = (self.command, cwd, dict(os.environ), tuple(map(Descriptor, streams)), before)
+        self.process = processes.Process(target=_start, args=given)
+        self.process.start()
+        self.pid = self.process.pid
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while the process runs."""
+        return self.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the process has ended."""
+        if self.pid is not None and self.poll() is None:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float = 300) -> int:
+        """Return the exit status. Kills the process and raises if it takes longer."""
+        self.process.join(timeout)
+        if (status := self.poll()) is None:
+            self.process.kill()
+            raise subprocess.TimeoutExpired(self.command, timeout)
+        return status
+
+    def __enter__(self) -> "Started":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+class Descriptor:
+    """A file descriptor that is handed on to a new process. None is the null device."""
+
+    def __init__(self, number: int | None) -> None:
+        self.number = number
+
+    def __reduce__(self) -> Any:
+        return _received, (None if self.number is None else reduction.DupFd(self.number),)
+
+
+def _received(handed_on: Any) -> int:
+    return os.open(os.devnull, os.O_RDWR) if handed_on is None else handed_on.detach()
 
 
 def script(
-    name: str, *arguments: str, input: str = "", cwd: Path = ROOT, timeout: float = 300
+    name: str,
+    *arguments: str,
+    input: str = "",
+    cwd: Path = ROOT,
+    timeout: float = 300,
+    before: Callable[[], object] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a script in a process of its own, as a user would but for the time that it takes to load torch."""
-    command = [str(ROOT / "scripts" / f"{name}.py"), *arguments]
-    with tempfile.TemporaryDirectory() as directory:
-        pipes = [Path(directory, pipe) for pipe in ("input", "output", "errors")]
-        pipes[0].write_text(input, encoding="utf-8")
-        process = processes.Process(target=_start, args=(command, cwd, dict(os.environ), pipes))
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            raise subprocess.TimeoutExpired(command, timeout)
-        _, output, errors = (path.read_text(encoding="utf-8") for path in pipes)
-    return subprocess.CompletedProcess(command, process.exitcode, output, errors)
+    """Run a script to its end in a new process, as `subprocess.run` does."""
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(input.encode())
+        given.flush()
+        given.seek(0)
+        streams = (given.fileno(), out.fileno(), err.fileno())
+        with Started(name, *arguments, streams=streams, cwd=cwd, before=before) as started:
+            status = started.wait(timeout)
+        shown = []
+        for file in (out, err):
+            file.seek(0)
+            shown.append(file.read().decode())
+    return subprocess.CompletedProcess(started.command, status, *shown)
 
 
-def _start(command: list[str], cwd: Path, environment: dict[str, str], pipes: list[Path]) -> None:
-    """What Python does with `command`, in a process that multiprocessing has begun."""
+def _start(
+    command: list[str],
+    cwd: Path,
+    environment: dict[str, str],
+    streams: tuple[int, int, int],
+    before: Callable[[], object] | None,
+) -> None:
+    """Run a script as Python does. In the new process."""
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    for number, path in enumerate(pipes):
-        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with suppress(PermissionError):  # the leader of a session already
+        os.setsid()
     torch.set_num_threads(1)
+    if before:
+        before()
     sys.path[0], sys.argv = str(Path(command[0]).parent), command
     runpy.run_path(command[0], run_name="__main__")

@@ -420,20 +420,6 @@ def test_ties(wiring, tie):
     assert sum(name.endswith("embedding.weight") or name == "output.weight" for name in names) == shared
 
 
-@pytest.mark.parametrize("p", [0.0, 0.1, 0.4])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_dropout_drops_a_share_and_scales_the_rest(p, dtype):
-    x = torch.full((101, 211), 3.0, dtype=dtype, requires_grad=True)
-    y = dropout(x, p)
-    assert y.dtype == dtype
-    kept = y != 0
-    assert_close(y[kept], (torch.tensor(3 / (1 - p)).to(dtype)).expand_as(y[kept]), rtol=0.01, atol=0)
-    num = x.numel()
-    assert abs(int((~kept).sum()) - p * num) <= 5 * (num * p * (1 - p)) ** 0.5  # five standard deviations
-    y.sum().backward()
-    assert_close(x.grad, y.detach() / 3, rtol=0.01, atol=0)
-
-
 def test_dropout_is_between_the_encoders_layers_and_on_its_states():
     """With the axis of the positions, along which locked dropout is the same."""
     seen = []

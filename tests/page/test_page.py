@@ -9,12 +9,13 @@ from shutil import which
 
 import numpy as np
 import pytest
+from helpers.translations import soft
 
-from heed.evaluation import page
-from heed.alignment.heatmap import printable
+from heed.alignment.words import merge_words
+from heed.page import page
 from heed.page.page import Chart, Table, write_page
 from heed.page.sentences import Shown, load_sentences, save_sentences
-from heed.alignment.words import merge_words
+from heed.text.printable import printable
 
 END = "</s>"
 STEP = 1 / 63  # between two weights that are stored
@@ -45,11 +46,6 @@ TEXTS = [
     "\ufeff",
     "\U0010ffff",
 ]
-
-
-def soft(num_rows: int, num_columns: int, seed: int = 0) -> np.ndarray:
-    weights = np.random.default_rng(seed).random((num_rows, num_columns)) ** 5
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
 def made_up(num_sentences: int, systems: tuple[str, ...], seed: int = 3) -> dict:
@@ -231,7 +227,7 @@ def test_a_bad_line_is_named(tmp_path, bad):
     path.write_bytes(b"\n".join([good, good]) + b"\n")
     assert load_sentences(path)[2][1].weights.tolist() == [[0, 1]]
     path.write_bytes(b"\n".join([good, bad, good]))
-    with pytest.raises(ValueError, match=r"sentences\.jsonl, line 2: .*evaluate the run again"):
+    with pytest.raises(ValueError, match=r"sentences\.jsonl, line 2: .*Evaluate the run again"):
         load_sentences(path)
 
 
@@ -242,7 +238,7 @@ def test_a_bad_line_is_named(tmp_path, bad):
         ({"systems": {"dot": [Shown([], np.zeros((0, 0)), 0.0)]}}, "dot: 1 sentences, but 2 sources"),
         (
             {"systems": {"dot": [Shown(["a"], np.ones((1, 2)), 0.0)] * 2}},
-            r"dot, sentence 2: .*\(1, 2\).*1 words for 3",
+            r"dot, sentence 2: .*\(1, 2\).*1 words and 3",
         ),
     ],
 )
@@ -320,7 +316,7 @@ def test_the_policy_names_the_script_and_the_style_and_nothing_else(tmp_path):
 
 def colours(scheme: str) -> dict[str, np.ndarray]:
     """The RGB of each variable of the style sheet, 0 to 1, in light or dark."""
-    css = Path(page.__file__).with_suffix(".css").read_text()
+    css = Path(page.__file__).with_name("style.css").read_text()
     block = re.findall(r":root \{(.*?)\}", css, re.DOTALL)[("light", "dark").index(scheme)]
     found = {}
     for name, value in re.findall(r"--([\w]+): ([^;]+);", block):

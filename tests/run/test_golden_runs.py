@@ -1,8 +1,8 @@
-"""Runs as heed has written them are read, and translate as they did when they were made.
+"""Finished runs are read, and translate as they did when they were written.
 
-Each directory below tests/golden_runs/ is such a run, with what it made of LINES. A new format adds its own:
+Each directory below tests/run/golden_runs/ is such a run, with its translations of LINES. Write those of a new format by
 
-    HEED_WRITE_GOLDEN=1 python -m pytest tests/test_golden_runs.py
+    HEED_WRITE_GOLDEN=1 python -m pytest tests/run/test_golden_runs.py
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.runs import ROOT, overrides, script, write_corpus
+from helpers.runs import overrides, script, write_corpus
 
 from heed.run.loading import load_run
 from heed.run.directory import Run
@@ -19,7 +19,7 @@ from heed.files.checksums import FORMAT
 from heed.search.translator import Translator
 from heed.run.checkpoints import load_state
 
-GOLDEN = ROOT / "tests" / "golden_runs"
+GOLDEN = Path(__file__).with_name("golden_runs")
 KEPT = (
     "config.yaml",
     "corpus.json",
@@ -28,7 +28,7 @@ KEPT = (
     "tokenizer*.model",
     "checkpoints/best.*",
 )
-STATE = "gru-word"  # whose last state is kept too
+STATE = "gru-word"  # its last training state is kept too
 LINES = ["ene mene muh", "und raus bist du", "du", "", "bist du raus und muh ene", "ene niemals mene"]
 KINDS = {
     "gru-word": ("tokenizer=word", "tokenizer.min_frequency=1", "score=bahdanau", "decoder=luong"),
@@ -40,6 +40,12 @@ KINDS = {
         "tokenizer=char", "tokenizer.byte_fallback=false", "tokenizer.joint=false", "score=general", "model.tie=two"
     ),
 }  # fmt: skip
+WRITTEN = (
+    *("data=files", "data.source=corpus", "data_dir=data", "run=run"),
+    *("model.embedding_dim=16", "model.encoder_dim=10", "model.decoder_dim=20", "model.dropout=0"),
+    *("training.max_epochs=120", "training.learning_rate=0.01", "training.precision=fp32"),
+    *("training.validate_every=200", "training.log_every=200", "metrics.bootstrap=0"),
+)
 
 
 def translations(run: Path) -> list[str]:
@@ -52,28 +58,8 @@ def translations(run: Path) -> list[str]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_write(tmp_path: Path, kind: str) -> None:
     write_corpus(tmp_path / "corpus")
-    more = [*overrides(tmp_path)[1:], "data.source=corpus", "data_dir=data", *KINDS[kind]]
-    more = [
-        one
-        for one in more
-        if not one.startswith(("tokenizer", f"data.source={tmp_path}")) or one in KINDS[kind]
-    ]
-    more += [
-        "model.embedding_dim=16",
-        "model.encoder_dim=10",
-        "model.decoder_dim=20",
-        "metrics.bootstrap=0",
-        "model.dropout=0",
-        "training.log_every=200",
-        "training.max_epochs=120",
-    ]
-    more += [
-        "training.learning_rate=0.01",
-        "training.validate_every=200",
-        "training.precision=fp32",
-        "run=run",
-    ]
-    done = script("train", "data=files", *more, cwd=tmp_path)
+    tiny = [one for one in overrides(tmp_path) if not one.startswith(("tokenizer", "data"))]
+    done = script("train", *tiny, *KINDS[kind], *WRITTEN, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     to = GOLDEN / f"format{FORMAT}" / kind
     shutil.rmtree(to, ignore_errors=True)
@@ -84,38 +70,8 @@ def test_write(tmp_path: Path, kind: str) -> None:
     (to / "output.txt").write_text("".join(f"{line}\n" for line in translations(to)), encoding="utf-8")
 
 
-def test_as_many_lines_come_out_as_went_in() -> None:
-    """Empty lines by the 100,000, lines of a megabyte, every plane of Unicode, all kinds of line ends."""
-    planes = "".join(chr(plane * 0x10000 + 0x41) for plane in range(17))
-    odd = [
-        "\r",
-        "du\r",
-        "\u2028",
-        "\x0b\x0c\x1c",
-        planes,
-        "\ufeff",
-        " " * 1000,
-        "ene " * (1 << 17),
-        "x" * 10**6,
-        "du",
-    ]
-    given = "\n" * 100_000 + "\n".join(odd) + "\n"
-    done = script("translate", f"run={GOLDEN / 'format1' / 'gru-word'}", "search=greedy", input=given)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.split("\n")
-    assert len(lines) == 100_000 + len(odd) + 1 and set(lines[:100_000]) == {""}
-    assert lines[100_000 + 1] == "DU" == lines[-2] and lines[-1] == ""
-    done = script(
-        "translate", f"run={GOLDEN / 'format1' / 'gru-word'}", input="du\n" + "x" * (1 << 21) + "\ndu\n"
-    )
-    assert (
-        done.returncode == 2
-        and "standard input: line 2, from byte 3, has over 1,048,576 bytes" in done.stderr
-    )
-
-
 @pytest.mark.parametrize("run", [f"format1/{kind}" for kind in KINDS])
-def test_an_earlier_run_is_read_and_translates_as_ever(run: str) -> None:
+def test_an_earlier_run_is_read_and_translates_as_before(run: str) -> None:
     path = GOLDEN / run
     expected = (path / "output.txt").read_text(encoding="utf-8").split("\n")[:-1]
     assert translations(path) == expected
@@ -125,3 +81,22 @@ def test_an_earlier_run_is_read_and_translates_as_ever(run: str) -> None:
         state = load_state(path / "checkpoints")
         assert state is not None and state["step"] == measured[-1]["step"]
         assert all(isinstance(weights, torch.Tensor) for weights in state["model"].values())
+
+
+def test_a_line_comes_out_for_each_line() -> None:
+    """Empty lines by the 100,000, lines of a megabyte, every plane of Unicode, all kinds of line ends."""
+    planes = "".join(chr(plane * 0x10000 + 0x41) for plane in range(17))
+    odd = [
+        *("\r", "du\r", "\u2028", "\x0b\x0c\x1c", planes, "\ufeff"),
+        *(" " * 1000, "ene " * (1 << 17), "x" * 10**6, "du"),
+    ]
+    given = "\n" * 100_000 + "\n".join(odd) + "\n"
+    done = script("translate", f"run={GOLDEN / 'format1' / STATE}", "search=greedy", input=given)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.split("\n")
+    assert len(lines) == 100_000 + len(odd) + 1 and set(lines[:100_000]) == {""}
+    assert lines[100_000 + 1] == "DU" == lines[-2] and lines[-1] == ""
+    too_long = "du\n" + "x" * (1 << 21) + "\ndu\n"
+    done = script("translate", f"run={GOLDEN / 'format1' / STATE}", input=too_long)
+    assert done.returncode == 2
+    assert "standard input: line 2, from byte 3, has over 1,048,576 bytes" in done.stderr

@@ -1,1 +1,1 @@
-"""Alignments: between pieces and words, as links, numbers and pictures."""
+"""Alignments between pieces and between words: as links, numbers and pictures."""

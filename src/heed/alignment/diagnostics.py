@@ -13,11 +13,12 @@ def normalized_entropy(
     src_mask: Bool[Tensor, "*B S"] | None = None,
     tgt_mask: Bool[Tensor, "*B T"] | None = None,
 ) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
-    """How spread the attention is: 0 where each target position looks at one source position, 1 at all alike.
+    """Return the sum of normalised entropies over target positions, and the number of these positions.
 
-    It is the sum of `-Σ_s a_s ln a_s / ln S` over the real target positions that look anywhere (see `looks`), and the
-    number of these, with S the number of real source positions of the sentence; one of a sentence of one source
-    position, which has no choice, is 0. Masks are True on real tokens; without a mask every position is real.
+    The normalised entropy of a target position is `-Σ_s a_s ln a_s / ln S`, with S real source positions. It is 0 if
+    all weight is on one source position, and 1 if all weights are equal. If S is 1, it is 0. Padding, and positions
+    without weights (see `has_weights`), do not count. Masks are True on real tokens. Without a mask, every position is
+    real.
     """
     weights = alignment.detach()
     weights = weights if weights.dtype == torch.float64 else weights.float()
@@ -25,7 +26,7 @@ def normalized_entropy(
         src_mask = weights.new_ones(weights.shape[:-2] + weights.shape[-1:], dtype=torch.bool)
     if tgt_mask is None:
         tgt_mask = weights.new_ones(weights.shape[:-1], dtype=torch.bool)
-    tgt_mask = tgt_mask & looks(weights)
+    tgt_mask = tgt_mask & has_weights(weights)
     entropy = torch.special.entr(weights).masked_fill(~src_mask.unsqueeze(-2), 0).sum(-1)  # *B T
     most = src_mask.sum(-1, keepdim=True).clamp(min=1).to(weights.dtype).log()  # *B 1
     normalized = torch.where(most > 0, entropy / most, 0).masked_fill(~tgt_mask, 0)
@@ -33,31 +34,33 @@ def normalized_entropy(
 
 
 def corpus_entropy(alignments: Sequence[Float[np.ndarray, "_T _S"]]) -> float | None:
-    """The mean over all target positions of a corpus that look anywhere; None where none does."""
+    """Return the mean normalised entropy over a corpus's target positions with weights, or None if there are none."""
     found = [normalized_entropy(torch.as_tensor(alignment)) for alignment in alignments]
-    number = sum(int(looking) for _, looking in found)
+    number = sum(int(positions) for _, positions in found)
     return sum(float(total) for total, _ in found) / number if number else None
 
 
-def looks(alignment: Float[Tensor, "*B T S"]) -> Bool[Tensor, "*B T"]:
-    """Which target positions have any weights: all, but for padding and for a model without attention."""
+def has_weights(alignment: Float[Tensor, "*B T S"]) -> Bool[Tensor, "*B T"]:
+    """Return a mask of the target positions with any weight: none of padding, and none with `score=none`."""
     return (alignment > 0).any(-1)
 
 
 def diagnostics(
     alignment: Float[Tensor, "B T S"], src_mask: Bool[Tensor, "B S"], tgt_mask: Bool[Tensor, "B T"]
 ) -> dict[str, tuple[Float[Tensor, ""], Int[Tensor, ""]]]:
-    """What a batch of attention looks like: by name a sum, and the number of things that it is over. Masks: as above.
+    """Return the diagnostics of a batch of alignments by name. Each is a sum, and the number of its terms.
 
-    - `max_weight`: the greatest weight of each target position.
-    - `eos_mass`: the weight on the last source position, the end symbol, at each target position but the last.
-    - `monotonicity`: 1 where the greatest weight (of equal ones the first) does not lie before that of the target
-      position before, else 0; of positions that look anywhere.
-    - `coverage`: min(1, Σ_t a_ts) of each source position (the sum is Wu et al. 2016's, arXiv 1609.08144, equation 14).
-    - `energy_spread`: the standard deviation of a target position's energies, told from its weights by ln a_ts, where
-      there are two real source positions or more. A score times β has β times the spread: the effective β, as long as
-      float32 can tell. An energy 87 below the greatest or more counts as 87 below, so from about 17 on it is less than
-      the true spread, and never much above 25.
+    - `max_weight`: The largest weight of each target position.
+    - `eos_mass`: The weight on the end symbol of the source, at each target position except the last.
+    - `monotonicity`: Whether the largest weight does not move to the left from the position before: 1 or 0.
+      Of equal weights the first counts. Positions without weights do not count.
+    - `coverage`: min(1, Σ_t a_ts) of each source position. The sum is in Wu et al. (2016), arXiv 1609.08144, eq. 14.
+    - `energy_spread`: The standard deviation of the energies of a target position, computed from its weights by
+      ln a_ts. There must be two real source positions. If a score is multiplied by β, the spread is too. In float32,
+      an energy more than 87 below the largest counts as 87 below. A spread of more than about 17 is therefore too
+      small, and none is far above 25.
+
+    Masks are True on real tokens.
     """
     weights = alignment.detach()
     weights = weights if weights.dtype == torch.float64 else weights.float()
@@ -66,18 +69,18 @@ def diagnostics(
     last = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, weights.size(1), 1)
     before_end = torch.arange(weights.size(1), device=weights.device) < tgt_lengths[:, None] - 1  # B T
     best = weights.argmax(-1)
-    looking = tgt_mask & looks(weights)
-    followed = looking[:, 1:] & looking[:, :-1]
-    onwards = (best[:, 1:] >= best[:, :-1]) & followed
+    attending = tgt_mask & has_weights(weights)
+    both = attending[:, 1:] & attending[:, :-1]  # this position and the one before
+    onwards = (best[:, 1:] >= best[:, :-1]) & both
     energies = weights.clamp(min=torch.finfo(weights.dtype).tiny).log().masked_fill(~src_mask[:, None], 0)
     num = lengths[:, None].clamp(min=1)
     mean = energies.sum(-1) / num  # B T
     variance = ((energies - mean[..., None]).square() * src_mask[:, None]).sum(-1) / num
-    chosen = tgt_mask & (lengths > 1)[:, None]
+    has_choice = tgt_mask & (lengths > 1)[:, None]
     return {
         "max_weight": (weights.amax(-1).sum(), tgt_mask.sum()),
         "eos_mass": ((weights.gather(-1, last).squeeze(-1) * before_end).sum(), before_end.sum()),
-        "monotonicity": (onwards.sum(), followed.sum()),
+        "monotonicity": (onwards.sum(), both.sum()),
         "coverage": (weights.sum(1).clamp(max=1).sum(), src_mask.sum()),
-        "energy_spread": ((variance.sqrt() * chosen).sum(), chosen.sum()),
+        "energy_spread": ((variance.sqrt() * has_choice).sum(), has_choice.sum()),
     }

@@ -1,4 +1,4 @@
-"""Given translations: the model is made to say them, which shows its attention and how probable they are to it."""
+"""Forced decoding: the alignments and the probabilities of given translations."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 
 
 class Forced(NamedTuple):
-    """One sentence pair that the model was made to say."""
+    """The result of forced decoding for one sentence pair."""
 
-    alignment: Float[np.ndarray, "T S"]  # between pieces, EOS with both; 0 × 0 where a side is empty
-    log_prob: float  # of all T pieces of the target, natural logarithm
+    alignment: Float[np.ndarray, "T S"]  # between pieces, including EOS; 0 × 0 if a side is empty
+    log_prob: float  # natural logarithm, of all T pieces of the target
 
 
 def force_decode(
@@ -41,24 +41,26 @@ def force_decode(
     max_length: int = SearchSettings.max_source_length,
     progress: bool = False,
 ) -> list[Forced]:
-    """Alignment and probability of each pair's pieces, given the target; of several models the means of both.
+    """Return the alignment and the log-probability of each pair, with the target as the decoder's input.
 
-    Row t is the attention with which piece t was foretold. Pairs with more than `max_length` pieces on a side, EOS
-    counted, are left out like empty ones, with a warning: an alignment has as many numbers as their product.
+    Row t of an alignment holds the weights with which piece t was predicted. An ensemble gives the mean alignment, and
+    the logarithm of the mean probability of each piece.
+
+    A pair is skipped, and gets an empty alignment, if a side is empty or has more than `max_length` pieces, including
+    EOS. A warning counts the long pairs: the size of an alignment is the product of both lengths.
     """
     encoded = [
         [torch.tensor([*ids, EOS]) for ids in tokenizer.encode_batch(lines)]
         for tokenizer, lines in ((tokenizers.src, sources), (tokenizers.tgt, targets))
     ]
     found = [Forced(np.zeros((0, 0), np.float32), 0.0) for _ in sources]
-    full = [i for i in range(len(sources)) if len(encoded[0][i]) > 1 and len(encoded[1][i]) > 1]
+    not_empty = [i for i in range(len(sources)) if len(encoded[0][i]) > 1 and len(encoded[1][i]) > 1]
     longest = [max(len(side[i]) for side in encoded) for i in range(len(sources))]
-    pairs = [i for i in full if longest[i] <= max_length]
-    if len(pairs) < len(full):
+    pairs = [i for i in not_empty if longest[i] <= max_length]
+    if len(pairs) < len(not_empty):
         log.warning(
-            "%d pairs have more than %d pieces on a side, the end symbol counted: they have no alignment, and no part "
-            "in the perplexity",
-            len(full) - len(pairs),
+            "%d pairs have more than %d pieces on a side: they get no alignment and do not count in the perplexity",
+            len(not_empty) - len(pairs),
             max_length,
         )
     pairs.sort(key=lambda i: -longest[i])
@@ -75,9 +77,9 @@ def force_decode(
             )
             tgt_in = torch.cat([tgt.new_full((len(batch), 1), BOS), tgt[:, :-1]], 1).to(device)
             lengths = torch.tensor([len(encoded[0][i]) for i in batch])
-            told = [_foretell(model, src.to(device), lengths, tgt_in, tgt.to(device)) for model in models]
-            alignments, log_probs = (torch.stack(one) for one in zip(*told, strict=True))
-            # Of probabilities, not of their logarithms: an ensemble's word has the mean of what the models give it.
+            decoded = [_decode(model, src.to(device), lengths, tgt_in, tgt.to(device)) for model in models]
+            alignments, log_probs = (torch.stack(one) for one in zip(*decoded, strict=True))
+            # The search of an ensemble averages probabilities too, not their logarithms.
             log_prob = ((log_probs.logsumexp(0) - ln(len(models))) * (tgt != PAD).to(device)).sum(1)
             rows = zip(batch, alignments.mean(0).cpu().numpy(), log_prob.tolist(), strict=True)
             for i, matrix, total in rows:
@@ -86,16 +88,16 @@ def force_decode(
     return found
 
 
-def _foretell(
+def _decode(
     model: Seq2Seq, src: Tensor, lengths: Tensor, tgt_in: Tensor, tgt: Tensor
 ) -> tuple[Float[Tensor, "B T S"], Float[Tensor, "B T"]]:
-    """Alignment, and the log-probability of each piece."""
+    """Return the alignment and the log-probability of each target piece."""
     readouts, alignment = model(src, lengths, tgt_in)
     log_probs = F.cross_entropy(model.output(readouts).float().transpose(1, 2), tgt, reduction="none")
     return alignment.float(), -log_probs
 
 
 def perplexity_of(forced: Sequence[Forced]) -> float | None:
-    """For each piece of the targets, EOS with them; None where there is none. Depends on what the pieces are."""
+    """Return the perplexity of each target piece, including EOS, or None without any pair. Depends on the tokenizer."""
     tokens = sum(len(pair.alignment) for pair in forced)
     return perplexity(-sum(pair.log_prob for pair in forced) / tokens) if tokens else None

@@ -1,6 +1,6 @@
 """Alignments as pictures: a matplotlib figure, and Unicode shades for a terminal.
 
-Source tokens stand on the x axis, on top, target tokens on the y axis; dark is a large weight.
+The x axis, at the top, has the source tokens. The y axis has the target tokens. Dark cells have large weights.
 """
 
 import shutil
@@ -16,12 +16,12 @@ from jaxtyping import Float, UInt8
 from heed.files.atomic import write
 from heed.text.printable import printable
 
-if TYPE_CHECKING:  # half a second that a run without pictures need not wait for
+if TYPE_CHECKING:  # its import takes half a second, which a run without pictures need not wait for
     from matplotlib.figure import Figure
 
-CELL, LONGEST_SIDE = 0.30, 14.0  # inches: of a cell, and of the longer side of the cells together
+CELL, LONGEST_SIDE = 0.30, 14.0  # inches: the side of a cell, and the longer side of all cells together
 LABEL_LENGTH = 20  # characters
-FONT = "DejaVu Sans"  # comes with matplotlib
+FONT = "DejaVu Sans"  # part of matplotlib
 SHADES = np.array(["· ", "░░", "▒▒", "▓▓", "██"])
 SHADE_EDGES = (0.05, 0.25, 0.5, 0.75)
 
@@ -31,9 +31,10 @@ def alignment_figure(
     src_pieces: Sequence[str],
     alignment: Float[np.ndarray, "T S"],
 ) -> "Figure":
-    """Draws the weights, from 0 (white) to 1 (dark blue), whatever the largest weight is.
+    """Return a figure of the weights. Colours range from white for 0 to dark blue for 1, in every figure.
 
-    It grows with the sentence to a bound, then its cells shrink, then only every k-th token is named.
+    The figure grows with the sentence up to a limit. Longer sentences get smaller cells, then a label at every k-th
+    token only.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -53,12 +54,12 @@ def alignment_figure(
     figure = Figure(figsize=(num_columns * cell, num_rows * cell), dpi=120, facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(alignment, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    axes.set_xticks([])  # ticks with their labels and grid are the same picture, more slowly
+    axes.set_xticks([])  # lines and texts draw the same picture as ticks, and faster
     axes.set_yticks([])
     line = {"color": "0.88", "linewidth": min(0.8, 2.4 * cell)}
     axes.vlines(np.arange(num_columns - 1) + 0.5, -0.5, num_rows - 0.5, **line)
     axes.hlines(np.arange(num_rows - 1) + 0.5, -0.5, num_columns - 0.5, **line)
-    edge = -0.5 - 3.5 / 72 / cell  # as far from the cells as ticks' labels are: 3.5 points
+    edge = -0.5 - 3.5 / 72 / cell  # 3.5 points from the cells, as the labels of ticks are
     for row in range(0, num_rows, every):
         axes.text(edge, row, labels[row], ha="right", va="center_baseline", **text)
     text |= {"rotation": 55, "rotation_mode": "anchor", "ha": "left", "va": "center"}
@@ -67,7 +68,7 @@ def alignment_figure(
     for spine in axes.spines.values():
         spine.set_color("0.7")
 
-    # The cells have their size already; what the labels take is measured and added around them.
+    # The cells already have their size. The room for the labels is measured and added around them.
     pad = 0.12 * figure.dpi
     box = axes.get_tightbbox(FigureCanvasAgg(figure).get_renderer())
     assert box is not None
@@ -79,12 +80,12 @@ def alignment_figure(
 
 
 def save_png(figure: "Figure", path: Path) -> None:
-    """Writes the picture, whole or not at all."""
+    """Write the figure as a PNG file. On failure an earlier file stays intact."""
     write(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 
 def figure_image(figure: "Figure") -> UInt8[np.ndarray, "H W 3"]:
-    """The picture as RGB pixels, for TensorBoard's `add_image(..., dataformats="HWC")`."""
+    """Return the figure as RGB pixels, for TensorBoard's `add_image(..., dataformats="HWC")`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -98,10 +99,10 @@ def terminal_heatmap(
     alignment: Float[np.ndarray, "T S"],
     width: int | None = None,
 ) -> str:
-    """Draws the weights with shades of two columns each: · under 0.05, ░ under 0.25, ▒ 0.5, ▓ 0.75, █ above.
+    """Return the weights as text, two columns each: · is below 0.05, ░ below 0.25, ▒ below 0.5, ▓ below 0.75, █ above.
 
-    Source tokens are written downwards. `width` is that of the terminal in columns unless given; source
-    positions that do not fit follow in panels below.
+    Source tokens are written downwards. `width` is in columns, by default the terminal's. Source positions that do not
+    fit follow in panels below.
     """
     width = width or shutil.get_terminal_size().columns
     labels = [_shorten(printable(piece)) for piece in pieces]
@@ -133,12 +134,12 @@ def _shorten(label: str) -> str:
 
 
 def _drawable(texts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Labels without a character that no font here can draw, and the families of the fonts that they need."""
+    """Return labels of characters that an installed font can draw, and the families of these fonts."""
     families = {FONT: None}  # a dict keeps the order
     labels = []
     for text in texts:
         drawn = ""
-        for one in printable(text).replace("▁", "_"):  # sentencepiece's mark is a heavy bar in this font
+        for one in printable(text).replace("▁", "_"):  # in this font, sentencepiece's mark is a thick bar
             family = _family(one)
             families |= {family: None} if family else {}
             drawn += one if family else _escape(one)
@@ -148,7 +149,7 @@ def _drawable(texts: Sequence[str]) -> tuple[list[str], list[str]]:
 
 @cache
 def _family(character: str) -> str | None:
-    """A family whose regular font can draw the character: matplotlib's own, else one of the system."""
+    """Return a family whose regular font can draw the character: matplotlib's own, or a system font, or None."""
     from matplotlib import font_manager, get_data_path
 
     system = {
@@ -166,7 +167,7 @@ def _family(character: str) -> str | None:
 
 
 def _characters(text: str) -> list[str]:
-    """The characters, each with the marks of no width that follow it."""
+    """Return the characters, each with the marks of zero width that follow it."""
     found: list[str] = []
     for one in text:
         if found and _columns(one) == 0:
@@ -177,7 +178,7 @@ def _characters(text: str) -> list[str]:
 
 
 def _columns(text: str) -> int:
-    """Columns that the text takes on a terminal: 2 per East Asian wide character, 0 per combining mark."""
+    """Return the text's width on a terminal: 2 for an East Asian wide character, 0 for a combining mark."""
     return sum(
         0
         if unicodedata.category(one) in ("Mn", "Me", "Cf")
@@ -187,7 +188,7 @@ def _columns(text: str) -> int:
 
 
 def _left_to_right(text: str) -> str:
-    """Keeps a terminal that reorders Arabic or Hebrew from reordering the picture around it."""
+    """Return the text with marks that stop a terminal from reordering the picture around Arabic or Hebrew."""
     if any(unicodedata.bidirectional(one) in ("R", "AL", "AN") for one in text):
         return f"\u200e{text}\u200e"
     return text

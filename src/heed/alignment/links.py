@@ -1,4 +1,4 @@
-"""Word alignments as links, their text format, and how far they are from a gold standard."""
+"""Word alignments as links: their text format, and their agreement with a gold standard."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,35 +9,35 @@ from heed.data.lines import read_lines
 from heed.errors import UserError
 
 Links = set[tuple[int, int]]
-"""(source word, target word) of one sentence pair, from 0."""
+"""Links (source word, target word) of one sentence pair, counted from 0."""
 
 LINK = re.compile(r"([0-9]+)([-p])([0-9]+)")
 
 
 class Gold(NamedTuple):
-    """What people linked in one sentence pair."""
+    """The gold links of one sentence pair, made by people."""
 
     sure: Links
-    possible: Links  # the sure ones too
+    possible: Links  # includes the sure links
 
 
 class Agreement(NamedTuple):
-    """How links agree with gold ones over a corpus (Och & Ney 2003, §5), each from 0 to 1."""
+    """The agreement of links with gold links over a corpus (Och & Ney 2003, §5). All values are from 0 to 1."""
 
-    aer: float  # alignment error rate: 0 is best
+    aer: float  # alignment error rate: lower is better
     precision: float  # share of the links that are possible
     recall: float  # share of the sure links that were found
 
 
 def read_gold(path: str | Path, first: int, reverse: bool = False) -> list[Gold]:
-    """Reads a line of links for each sentence pair: `3-1` is sure, `14p19` possible.
+    """Read gold links, one line for each sentence pair: `3-1` is a sure link, `14p19` a possible one.
 
     Args:
         path: the file.
         first: the number of the first word, 0 or 1.
-        reverse: whether the target word stands first.
+        reverse: True if the target word comes first.
 
-    Raises: `UserError` that names file, line and link.
+    Raises: `UserError` that names the file, the line and the link.
     """
     gold = []
     for number, line in enumerate(read_lines(Path(path)), 1):
@@ -46,11 +46,11 @@ def read_gold(path: str | Path, first: int, reverse: bool = False) -> list[Gold]
             found = LINK.fullmatch(text)
             if not found:
                 raise UserError(
-                    f"{path}, line {number}: {text!r} is no link; write 3-1, or 3p1 if only possible"
+                    f"{path}, line {number}: {text!r} is not a link. Write 3-1, or 3p1 for a possible link"
                 )
             source, target = int(found[1]) - first, int(found[3]) - first
             if min(source, target) < 0:
-                raise UserError(f"{path}, line {number}: {text!r} counts words from 0; set gold_first=0")
+                raise UserError(f"{path}, line {number}: {text!r} counts words from 0. Set gold_first=0")
             link = (target, source) if reverse else (source, target)
             possible.add(link)
             if found[2] == "-":
@@ -60,41 +60,42 @@ def read_gold(path: str | Path, first: int, reverse: bool = False) -> list[Gold]
 
 
 def refuse_outside(path: str | Path, gold: Sequence[Gold], pairs: Sequence[tuple[str, str]]) -> None:
-    """`UserError` for a link of a word that its sentence, as split at white space, does not have."""
+    """Raise `UserError` if a link names a word that its sentence, split at white space, does not have."""
     for number, (one, (source, target)) in enumerate(zip(gold, pairs, strict=True), 1):
         words = len(source.split()), len(target.split())
         for link in sorted(one.possible):
             if link[0] >= words[0] or link[1] >= words[1]:
                 raise UserError(
                     f"{path}, line {number}: words {link[0] + 1} and {link[1] + 1} are linked, but the source has "
-                    f"{words[0]} and the target {words[1]}: do words count from 1 there (gold_first=1), does the "
-                    "target stand first (gold_reverse=true), are the sentences others?"
+                    f"{words[0]} words and the target {words[1]}. Try gold_first=1 (words count from 1) or "
+                    "gold_reverse=true (target first), or check that the links belong to these sentences"
                 )
 
 
 def all_sure(links: Iterable[Iterable[tuple[int, int]]]) -> list[Gold]:
-    """Links of each sentence pair as gold ones of which none is in doubt."""
+    """Return the links of each sentence pair as gold links that are all sure."""
     return [Gold(set(pair), set(pair)) for pair in links]
 
 
 def format_links(links: Iterable[tuple[int, int]]) -> str:
-    """`0-0 2-1`: Pharaoh's format, in order of the target words."""
+    """Return links in Pharaoh's format, `0-0 2-1`, in the order of the target words."""
     return " ".join(f"{source}-{target}" for source, target in sorted(links, key=lambda link: link[::-1]))
 
 
 def agreement(found: Sequence[Links], gold: Sequence[Gold]) -> Agreement:
-    """AER = 1 - (|A ∩ S| + |A ∩ P|) / (|A| + |S|), precision |A ∩ P| / |A|, recall |A ∩ S| / |S|, over all sentences.
+    """Return the agreement of links A with sure gold links S and possible gold links P, over all sentences.
 
-    No link at all has precision 0. `UserError` where the counts of sentences differ.
+    AER = 1 - (|A ∩ S| + |A ∩ P|) / (|A| + |S|), precision = |A ∩ P| / |A|, recall = |A ∩ S| / |S|. Without any link,
+    precision is 0. Raises `UserError` if the numbers of sentences differ.
     """
     if len(found) != len(gold):
         raise UserError(
-            f"{len(found)} sentences are aligned, {len(gold)} have gold links: they must be the same"
+            f"{len(found)} sentences are aligned, but {len(gold)} have gold links. Give gold links for each"
         )
     links = sum(map(len, found))
     sure = sum(len(one.sure) for one in gold)
-    in_sure = sum(len(own & one.sure) for own, one in zip(found, gold, strict=True))
-    in_possible = sum(len(own & one.possible) for own, one in zip(found, gold, strict=True))
+    in_sure = sum(len(pair & one.sure) for pair, one in zip(found, gold, strict=True))
+    in_possible = sum(len(pair & one.possible) for pair, one in zip(found, gold, strict=True))
     return Agreement(
         1 - (in_sure + in_possible) / max(1, links + sure),
         in_possible / max(1, links),

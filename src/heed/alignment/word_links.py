@@ -1,4 +1,4 @@
-"""Attention between pieces, read as links between words."""
+"""Links between words, read from the attention between pieces."""
 
 import logging
 import re
@@ -16,13 +16,13 @@ from heed.text.printable import printable
 
 log = logging.getLogger(__name__)
 OFFSETS = (-1, 0, 1)
-SPECIAL = re.compile("<.+>")  # pieces that spell no text: <unk>, a byte <0xE2>
+SPECIAL = re.compile("<.+>")  # pieces that are not text: <unk>, a byte <0xE2>
 
 
 class Aligned(NamedTuple):
-    """One sentence pair, between words as split at white space."""
+    """The word alignment of one sentence pair. Words are split at white space."""
 
-    weights: Float[np.ndarray, "T S"]  # what each target word gave each source word; EOS has the rest
+    weights: Float[np.ndarray, "T S"]  # of each target word on each source word; the rest is on EOS
     links: dict[int, Links]  # by offset
 
 
@@ -33,14 +33,17 @@ def align_words(
     alignments: Sequence[Float[np.ndarray, "_T _S"]],
     offsets: Sequence[int] = (0,),
 ) -> list[Aligned]:
-    """Alignments of pieces as alignments of words.
+    """Return the word alignment of each pair from its alignment between pieces.
 
-    A target word gives a source word what its pieces gave the other's, on average. It is linked with the source
-    word that it gave most, or with none if EOS got more (so `none`, whose weights are 0, links nothing). A source word
-    that is left over (`the` of `in the`, where the target has `im`) is linked with the target word that gave it most:
-    the union of what either side would choose (Och & Ney 2003, on symmetrisation). At offset o, piece t is taken to
-    have looked where piece t + o did: recurrent attention is known to be late or early by one. Lines whose pieces do
-    not show their words get no links, with a warning that counts them.
+    The weight of a target word on a source word is the sum over the source word's pieces, averaged over the target
+    word's pieces. Links are the union of two choices (Och & Ney 2003, on symmetrisation):
+
+    - Each target word is linked with the source word of its largest weight, or with none if EOS has the largest.
+    - Each source word without a link is linked with the target word that has the largest weight on it. An example is
+      `the` of `in the` if the target has `im`.
+
+    Recurrent attention is often late or early by one position. At offset o, piece t therefore takes the weights of
+    piece t + o. Pairs whose pieces do not show the words get no links, and a warning counts them.
     """
     aligned, lost = [], 0
     for source, target, alignment in zip(sources, targets, alignments, strict=True):
@@ -54,12 +57,13 @@ def align_words(
             empty = np.zeros((num_tgt, num_src), np.float32)
             aligned.append(Aligned(empty, {offset: set() for offset in offsets}))
             continue
-        of_words = {
-            offset: between_words(_shifted(alignment, offset), tgt_words, [*src_words, num_src])  # last: EOS
+        src_columns = [*src_words, num_src]  # the last column is EOS
+        by_offset = {
+            offset: between_words(_shifted(alignment, offset), tgt_words, src_columns)
             for offset in {0, *offsets}
         }
-        links = {offset: _links(of_words[offset]) for offset in offsets}
-        aligned.append(Aligned(of_words[0][:, :num_src], links))
+        links = {offset: _links(by_offset[offset]) for offset in offsets}
+        aligned.append(Aligned(by_offset[0][:, :num_src], links))
     if lost:
         log.warning(
             "%d of %d pairs got no links: their pieces do not show where words begin", lost, len(sources)
@@ -68,7 +72,7 @@ def align_words(
 
 
 def _links(weights: Float[np.ndarray, "T S+1"]) -> Links:
-    """From what each target word gave each source word, and EOS in the last column."""
+    """Return the links of an alignment between words, with EOS as the last column."""
     num_src = weights.shape[1] - 1
     links = {
         (int(best), word)
@@ -81,14 +85,17 @@ def _links(weights: Float[np.ndarray, "T S+1"]) -> Links:
 
 
 def _shifted(alignment: Float[np.ndarray, "T S"], offset: int) -> Float[np.ndarray, "t S"]:
-    """A row for each piece but EOS: that of `offset` pieces later, zero where there is none."""
+    """Return a row for each piece except EOS: the row `offset` pieces later, or zeros if there is none."""
     rows = np.arange(len(alignment) - 1) + offset
     inside = (rows >= 0) & (rows < len(alignment))
     return alignment[np.clip(rows, 0, len(alignment) - 1)] * inside[:, None]
 
 
 def words_of(pieces: Sequence[str], line: str) -> list[int] | None:
-    """Which word of the line, as split at white space, each piece belongs to; None where the pieces do not tell."""
+    """Return the number of the word that each piece belongs to, or None if the pieces do not show the words.
+
+    Words are the line split at white space.
+    """
     spelled = [_plain(printable(word)) for word in line.split()]
     if len(pieces) == len(spelled) and not any(piece.startswith(SPACE) for piece in pieces):
         words = list(range(len(spelled)))  # pieces are words
@@ -99,8 +106,9 @@ def words_of(pieces: Sequence[str], line: str) -> list[int] | None:
         )
         if last != len(spelled) - 1 or last < 0:
             return None
-        words = [min(word, last) for word in words]  # a space at the end, which no word follows
-    # As many words may still be other words, where a tokenizer drops or joins some.
+        words = [min(word, last) for word in words]  # a space at the end belongs to the last word
+
+    # The number of words may agree by chance if a tokenizer drops some words and splits others.
     found = (
         SPECIAL.fullmatch(piece) or _plain(piece) in spelled[word]
         for piece, word in zip(pieces, words, strict=True)
@@ -109,10 +117,10 @@ def words_of(pieces: Sequence[str], line: str) -> list[int] | None:
 
 
 def _plain(text: str) -> str:
-    """The same of what tokenizers that normalise make of a text, and those that do not; no mark of a word's begin."""
+    """Return the text in a form that is equal before and after a tokenizer's normalisation, without '▁'."""
     return unicodedata.normalize("NFKD", text).casefold().replace(SPACE, "")
 
 
 def measure(aligned: Sequence[Aligned], gold: Sequence[Gold]) -> dict[int, Agreement]:
-    """Agreement with the gold links at each offset."""
+    """Return the agreement with the gold links at each offset."""
     return {offset: agreement([pair.links[offset] for pair in aligned], gold) for offset in aligned[0].links}

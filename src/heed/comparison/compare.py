@@ -15,7 +15,7 @@ from heed.comparison.report import write_comparison
 from heed.comparison.significance import Output, differences
 from heed.comparison.summary import (
     Evaluated,
-    refuse_different_measures,
+    refuse_different_metrics,
     summarise,
     systems_of,
     warn,
@@ -23,7 +23,7 @@ from heed.comparison.summary import (
 from heed.config.components import build_corpus
 from heed.config.schema import CompareConfig, EvaluateConfig, MetricSettings, TrainConfig, search_over
 from heed.errors import UserError
-from heed.evaluation.evaluate import find_or_evaluate
+from heed.evaluation.evaluate import evaluation_name, find_or_evaluate
 from heed.files.atomic import writing
 from heed.run.directory import Run
 from heed.run.loading import read_pairs
@@ -81,13 +81,16 @@ def compare_runs(
     out = Path(config.out or os.path.join(shared, "compare"))
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
+    metrics = MetricSettings(None, None, trained.metrics.bootstrap)
+    evaluations = {
+        path: EvaluateConfig(path, "best", splits[path], asdict(search), metrics, config.device)
+        for path in finished
+    }
     runs = []
-    for path in finished:
-        metrics = MetricSettings(None, None, trained.metrics.bootstrap)
-        evaluation = EvaluateConfig(path, "best", splits[path], asdict(search), metrics, config.device)
+    for path, evaluation in evaluations.items():
         directory, _ = find_or_evaluate(evaluation, search_name, configs[path], pairs, overridden)
         runs.append(Evaluated.load(Run(path), directory, names[path]))
-    refuse_different_measures(runs)
+    refuse_different_metrics(runs)
     by_name = systems_of(runs)
     references = [target for _, target in pairs]
     found = differences(
@@ -102,7 +105,7 @@ def compare_runs(
         **trained.metrics.protocol,
     )
     listed = ", ".join(by_name) if len(by_name) < MANY else f"{len(by_name)} systems"
-    searched = trained.names.get("search", "own") if search_name == "trained" else search_name
+    searched = evaluation_name(evaluations[finished[0]], search_name, overridden, trained)
     title = f"{listed} on {splits[finished[0]]} of {trained.names.get('data', 'a corpus')}, {searched} search"
     summary = summarise(title, by_name, found, [*notes, *warn(by_name)])
     write_comparison(out, summary, by_name, references)
@@ -112,7 +115,7 @@ def compare_runs(
 
 
 def common_search(configs: dict[str, TrainConfig], given: dict[str, Any]) -> SearchSettings:
-    """The search that is given and that the runs share in what it leaves open; `UserError` where they do not."""
+    """Return the search that is given, completed by the runs' own. Raises `UserError` if the results differ."""
     searches = {path: search_over(given, trained.search) for path, trained in configs.items()}
     first = next(iter(searches))
     for path, search in searches.items():
@@ -126,8 +129,8 @@ def common_search(configs: dict[str, TrainConfig], given: dict[str, Any]) -> Sea
 def common_sentences(
     configs: dict[str, TrainConfig], split: str | None
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """What each run's corpus calls the split, and its pairs; `UserError` where they are not the same for all."""
-    names, found = {}, dict[str, list[tuple[str, str]]]()  # the pairs by what they are made of
+    """Return each run's name of the split, and its pairs. Raises `UserError` if the pairs differ."""
+    names, found = {}, dict[str, list[tuple[str, str]]]()  # pairs by corpus and split, which are read once
     for path, trained in configs.items():
         corpus = build_corpus(trained.data)
         names[path] = corpus.resolve(split or trained.test_split)
@@ -137,13 +140,16 @@ def common_sentences(
         first = next(iter(configs))
         if found[key] != next(iter(found.values())):
             raise UserError(
-                f"{path} ({names[path]}) and {first} ({names[first]}) have other test sentences: compare them apart"
+                f"{path} ({names[path]}) and {first} ({names[first]}) have different test sentences: compare them apart"
             )
     return names, next(iter(found.values()))
 
 
 def name_systems(configs: dict[str, TrainConfig]) -> tuple[dict[str, str], str]:
-    """What each run's system is called, the same for all of its seeds, and the directory that holds them all."""
+    """Return the name of each run's system, and the directory that holds all systems.
+
+    Runs `seed<k>` in one directory are one system.
+    """
     absolute = {path: Path(os.path.abspath(path)) for path in configs}
     systems = {
         path: one.parent if one.name == f"seed{configs[path].seed}" else one for path, one in absolute.items()
@@ -153,10 +159,10 @@ def name_systems(configs: dict[str, TrainConfig]) -> tuple[dict[str, str], str]:
 
 
 def short(names: dict[str, str]) -> dict[str, str]:
-    """The names without what all begin with, up to a slash or a hyphen (but not one of 1e-3)."""
-    if len(set(names.values())) == 1:  # the last part of it
+    """Return the names without their common beginning, up to a slash or a hyphen, but not the hyphen of 1e-3."""
+    if len(set(names.values())) == 1:  # then the last part of the name
         return {key: name.rpartition("/")[2] for key, name in names.items()}
-    prefix = os.path.commonprefix(list(names.values()))  # noqa: RUF071  (of characters: that is meant)
+    prefix = os.path.commonprefix(list(names.values()))  # noqa: RUF071  (by characters, on purpose)
     ends = [found.end() for found in re.finditer("[/-]", prefix)]
     exponents = {n for n in ends for one in names.values() if re.match(r"-\d", one[n - 1 :])}
     cut = max({0, *ends} - exponents)

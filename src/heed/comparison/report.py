@@ -1,4 +1,4 @@
-"""Writes a comparison: numbers, tables and curves to read, and a page with all sentences."""
+"""Write a comparison: a report with tables and curves, a page with all sentences, and the numbers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 from heed.alignment.heatmap import save_png
 from heed.comparison.summary import Evaluated
-from heed.evaluation.markdown import escape, table
+from heed.evaluation.markdown import escape, section
 from heed.evaluation.metrics import METRICS
 from heed.files.atomic import write_text
 from heed.files.locks import locked
@@ -17,8 +17,8 @@ from heed.page.page import Chart, Table, write_page
 from heed.page.sentences import Shown, load_sentences
 
 LEVEL = 0.05
-ENOUGH_SENTENCES = 30  # of a length, for a point of a curve
-WIDEST_ROW = 120  # characters of a legend that fit beside each other
+ENOUGH_SENTENCES = 30  # of one length, for a point of a curve
+WIDEST_ROW = 120  # characters in a row of the legend
 MIB = 2**20
 
 
@@ -28,7 +28,7 @@ def write_comparison(
     systems: Mapping[str, Sequence[Evaluated]],
     references: Sequence[str],
 ) -> None:
-    """Writes `compare.html`, the sentences of each first seed, `compare.md` with `curves.png`, and `compare.json`."""
+    """Write `compare.html`, `compare.md` with `curves.png`, and `compare.json`. Sentences are of each first seed."""
     source_words, shown = _sentences(systems)
     with locked(directory / ".lock", wait=True):
         write_page(
@@ -50,12 +50,12 @@ def write_comparison(
 def _sentences(
     systems: Mapping[str, Sequence[Evaluated]],
 ) -> tuple[list[list[str]], dict[str, list[Shown]]]:
-    """Source words, and the translations by the first seed of each system, by the names of both."""
+    """Return the source words, and the translations of each system's first seed by system and seed."""
     loaded = {name: load_sentences(runs[0].sentences) for name, runs in systems.items()}
     source_words = next(iter(loaded.values()))[0]
     for own_words, _, shown in loaded.values():
         for own, words, one in zip(own_words, source_words, shown, strict=True):
-            if own != words:  # by another tokenizer: its weights have no place under these words
+            if own != words:  # another tokenizer: the weights do not belong to these words
                 one.weights = np.zeros((0, 0), np.float32)
     return source_words, {
         f"{name}, seed {systems[name][0].seed}": shown for name, (_, _, shown) in loaded.items()
@@ -63,7 +63,7 @@ def _sentences(
 
 
 def tables(summary: dict[str, Any]) -> list[Table]:
-    """The report's tables, in order, without those that have nothing to say."""
+    """Return the report's tables in order, without empty ones."""
     systems = summary["systems"]
     all_tables = [
         _quality(systems),
@@ -93,11 +93,13 @@ def _quality(systems: dict[str, Any]) -> Table:
         for name, one in systems.items()
     ]
     note = (
-        "Mean ± standard deviation over seeds. Perplexity is for each piece of the references. Entropy: 0 looks at one "
-        "piece, 1 at all alike."
+        "Mean ± standard deviation over seeds. Perplexity is for each piece of the references. Attention entropy is 0 "
+        "if all weight is on one piece, and 1 if all weights are equal."
     )
     if offsets:
-        note += " AER: alignment error rate against gold links, as if attention were late by that much."
+        note += (
+            " AER is the alignment error rate against gold links, at an offset of the attention in pieces."
+        )
     return Table("Quality", [*head, *(f"AER % at {offset} ↓" for offset in offsets)], rows, note)
 
 
@@ -106,7 +108,7 @@ def _differences(pairs: list[dict[str, Any]]) -> Table:
     rows = [
         [
             f"{one['systems'][1]} against {one['systems'][0]}",
-            f"{round(one['bleu'], 2) + 0.0:+.2f}",  # not -0.00
+            f"{round(one['bleu'], 2) + 0.0:+.2f}",  # never -0.00
             _p_value(one["bootstrap"]),
             _p_value(one["randomisation"]),
             "yes" if max(one["bootstrap"], one["randomisation"]) < LEVEL else "no",
@@ -114,9 +116,9 @@ def _differences(pairs: list[dict[str, Any]]) -> Table:
         for one in pairs
     ]
     note = (
-        "Paired tests on the sentences, each with its translations of all seeds that both have, corrected after Holm "
-        "for the number of pairs. They say whether other sentences would tell these runs apart; whether other seeds "
-        "would, only more seeds can say."
+        "Paired tests over the sentences, each with its translations of all common seeds. The p-values are corrected "
+        "for the number of pairs (Holm). The tests say whether the difference would hold for other sentences. Only "
+        "more seeds can say whether it would hold for other seeds."
     )
     return Table("Differences in BLEU", head, rows, note)
 
@@ -148,7 +150,7 @@ def _fairness(systems: dict[str, Any], fairness: dict[str, Any]) -> Table:
     note = (
         f"{_same(fairness['same_batches'], 'the batches of the first epoch')} "
         f"{_same(fairness['same_initial_weights'], 'all initial weights outside the score')} "
-        "Speeds are of when each run was made, on whatever else the machine did then."
+        "Speeds were measured when each run was made. They depend on what else the machine did."
     )
     return Table("Fairness", head, rows, note)
 
@@ -158,21 +160,17 @@ def _configurations(names: list[str], configurations: dict[str, dict[str, Any]])
         [key, *("–" if value is None else str(value) for value in values.values())]
         for key, values in configurations.items()
     ]
-    return Table("What differs in the configurations", ["key", *names], rows, "Seeds aside.")
+    return Table("What differs in the configurations", ["key", *names], rows, "Without seeds.")
 
 
 def _same(value: bool | None, what: str) -> str:
     if value is None:
-        return (
-            f"Whether {what} were the same is not known: not recorded, or no seed is common to two systems."
-        )
-    return (
-        f"For each seed, {what} were {'identical' if value else 'NOT THE SAME'} in all systems that have it."
-    )
+        return f"It is unknown whether {what} were identical: no record, or no seed common to two systems."
+    return f"For each seed, {what} were {'identical' if value else 'NOT IDENTICAL'} in all systems with that seed."
 
 
 def charts(summary: dict[str, Any]) -> list[Chart]:
-    """Learning curves, and BLEU by source length, where there are sentences enough."""
+    """Return the learning curves, and BLEU by source length for lengths with enough sentences."""
     systems = summary["systems"].items()
     learning = {
         name: [(float(step), bleu) for step, bleu in one["validation_bleu"].items()] for name, one in systems
@@ -189,7 +187,7 @@ def charts(summary: dict[str, Any]) -> list[Chart]:
         Chart("Learning", "updates", "validation BLEU", learning),
         Chart(
             "BLEU by source length",
-            f"words, from; lengths of {ENOUGH_SENTENCES} sentences or more",
+            f"words at least; lengths with {ENOUGH_SENTENCES} sentences or more",
             "BLEU",
             lengths,
         ),
@@ -206,13 +204,15 @@ def _figure(drawn: Sequence[Chart]) -> Any:
             xs, ys = zip(*points, strict=True) if points else ((), ())
             axes.plot(xs, ys, marker=marker, markersize=4, label=name.replace("$", r"\$"))
         axes.set(title=chart.title, xlabel=chart.x_label, ylabel=chart.y_label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # updates, and words
+        axes.xaxis.set_major_locator(
+            MaxNLocator(integer=True, min_n_ticks=1)
+        )  # updates and words are whole numbers
         if not any(chart.lines.values()):
             axes.set(xticks=[], yticks=[])
             axes.text(0.5, 0.5, "There are no points to draw.", ha="center", transform=axes.transAxes)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    widest = max(len(name) for chart in drawn for name in chart.lines) + 6  # with the line before it
+    widest = max(len(name) for chart in drawn for name in chart.lines) + 6  # with the sample of its line
     columns = max(1, min(5, WIDEST_ROW // widest))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False)
     return figure
@@ -221,10 +221,7 @@ def _figure(drawn: Sequence[Chart]) -> Any:
 def _markdown(summary: dict[str, Any]) -> str:
     blocks = [f"# Comparison: {escape(summary['title'])}"]
     blocks += [f"> **Note:** {escape(note)}" for note in summary["notes"]]
-    for one in tables(summary):
-        rows = [list(map(escape, row)) for row in one.rows]
-        blocks += [f"## {one.title}", table(list(map(escape, one.head)), rows)]
-        blocks += [escape(one.note)] if one.note else []
+    blocks += map(section, tables(summary))
     blocks += ["## Curves", "![Learning curves, and BLEU by source length](curves.png)"]
     return "\n\n".join(blocks) + "\n"
 

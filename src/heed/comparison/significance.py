@@ -1,25 +1,23 @@
-"""Which differences between systems are more than chance: sacrebleu's paired tests over all pairs, corrected."""
+"""Test which differences between systems are more than chance: sacrebleu's paired tests, corrected for all pairs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import mean
-from typing import Any
 
 import numpy as np
-from sacrebleu.metrics import BLEU
-from sacrebleu.significance import PairedTest
+from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from heed.errors import UserError
-from heed.evaluation.metrics import sacrebleu_seed
+from heed.evaluation.metrics import bleu_of_statistics, bleu_statistics
 
-JOINT = "\n"  # stands in no translation
+Statistics = Int[np.ndarray, "sentences 10"]
 
 
 @dataclass
 class Output:
-    """What one run made of the test sentences."""
+    """One run's translations of the test sentences, and their BLEU."""
 
     hypotheses: Sequence[str]
     bleu: float
@@ -27,13 +25,15 @@ class Output:
 
 @dataclass
 class Difference:
-    """Of two systems, over the seeds that both have; p-values of BLEU, corrected for the number of pairs."""
+    """The difference of two systems over their common seeds. The p-values are corrected for the number of pairs."""
 
     systems: tuple[str, str]
     seeds: list[int]
-    bleu: float  # the second's mean less the first's
-    bootstrap: float  # paired bootstrap resampling (Koehn 2004), shifted as in Riezler & Maxwell 2005
-    randomisation: float  # approximate randomisation (Riezler & Maxwell 2005)
+    bleu: float  # the second system's mean minus the first's
+    bootstrap: (
+        float  # p-value of paired bootstrap resampling (Koehn 2004), shifted as in Riezler & Maxwell 2005
+    )
+    randomisation: float  # p-value of approximate randomisation (Riezler & Maxwell 2005)
 
 
 def differences(
@@ -47,86 +47,104 @@ def differences(
     seed: int = 12345,
     progress: bool = False,
 ) -> list[Difference]:
-    """All pairs of systems (name to seed to run) with a seed in common.
+    """Return the difference of each pair of systems that have a seed in common.
 
-    What is resampled and swapped are sentences, each with its translations of all common seeds: more seeds do not
-    count as more sentences. The BLEU of all seeds' together is tested; shown is the mean of their BLEUs, near it.
-    With m pairs and n of `samples` or `trials` the least p-value is m / (n + 1); by default n is sacrebleu's, 1,000 and
-    10,000, or 100 m. Nor is one below 2 / 2^n where BLEU counts n translations differently, the least that a test by
-    exchange can say; that of a tie is 1. Memory: 50 bytes for each sentence and sample, 12 for each trial.
+    A test resamples or swaps sentences, each with its translations of all common seeds. So more seeds do not count as
+    more sentences. The tested BLEU is of all these translations together. The reported BLEU is the mean over seeds.
 
-    Both p-values are as sacrebleu has them. Its bootstrap shifts absolute differences, as Moses does: of a difference
-    that is clear, p is that of one tail. And it counts what is more extreme than the difference at hand, not what
-    equals it, so where a few sentences differ, each by as much, either p is too small.
+    Both p-values equal those of `sacrebleu --paired-bs` and `--paired-ar`. Like these, they count what is more extreme
+    than the observed difference, but not what equals it. They are too small if few sentences differ. So no p-value is
+    below 2 / 2^n, the least of an exact test, if the BLEU statistics of n sentences differ. A tie has the p-value 1.
+
+    Args:
+        systems: for each system, its outputs by seed.
+        references: of the sentences.
+        tokenize: see `corpus_metrics`.
+        lowercase: see `corpus_metrics`.
+        samples: of the bootstrap. By default 1,000, as in sacrebleu, or 100 for each pair if that is more.
+        trials: of the randomisation. By default 10,000, or 100 for each pair. With m pairs and n trials, the least
+            corrected p-value is m / (n + 1).
+        seed: of the random draws.
+        progress: show a bar.
     """
-    found, p_values = [], []
     pairs = list(combinations(systems, 2))
     samples, trials = (n or max(least, 100 * len(pairs)) for n, least in ((samples, 1000), (trials, 10_000)))
+    statistics = {
+        (name, of_seed): bleu_statistics(
+            output.hypotheses, references, tokenize=tokenize, lowercase=lowercase
+        )
+        for name, outputs in systems.items()
+        for of_seed, output in outputs.items()
+    }
+    found = []
     for pair in tqdm(pairs, unit="pair", desc="paired tests", disable=not progress):
-        sides = [systems[name] for name in pair]
-        seeds = sorted(sides[0].keys() & sides[1].keys())
+        seeds = sorted(systems[pair[0]].keys() & systems[pair[1]].keys())
         if not seeds:
             continue
-        texts = [
-            list(map(JOINT.join, zip(*(side[s].hypotheses for s in seeds), strict=True))) for side in sides
-        ]
-        metric = _OverSeeds(tokenize=tokenize, lowercase=lowercase, force=True)  # evaluation has warned
-        least = _least(metric, texts, references)
-        p = [
-            1.0 if least == 1 else max(least, _p_value(metric, texts, references, kind, number, seed))
-            for kind, number in (("bs", samples), ("ar", trials))
-        ]
-        bleus = [mean(side[s].bleu for s in seeds) for side in sides]
-        found.append(Difference(pair, seeds, bleus[1] - bleus[0], *p))
-        p_values.append(p)
-    for number, name in enumerate(("bootstrap", "randomisation")):
-        for one, corrected in zip(found, holm([p[number] for p in p_values]), strict=True):
+        first, second = (np.sum([statistics[name, one] for one in seeds], 0) for name in pair)
+        bleus = [mean(systems[name][one].bleu for one in seeds) for name in pair]
+        p_values = paired_tests(first, second, samples, trials, seed)
+        found.append(Difference(pair, seeds, bleus[1] - bleus[0], *p_values))
+    for name in ("bootstrap", "randomisation"):
+        for one, corrected in zip(found, holm([getattr(one, name) for one in found]), strict=True):
             setattr(one, name, corrected)
     return found
 
 
-class _OverSeeds(BLEU):
-    """Of a line that joins the translations of several seeds, the sum of their statistics."""
-
-    def _extract_corpus_statistics(self, hypotheses: Sequence[str], references: Any) -> Any:
-        seeds = zip(*(line.split(JOINT) for line in hypotheses), strict=True)
-        return np.sum([super(_OverSeeds, self)._extract_corpus_statistics(s, references) for s in seeds], 0)
-
-
-def _least(metric: _OverSeeds, texts: list[list[str]], references: Sequence[str]) -> float:
-    """What no test may go below, though sacrebleu's own do, of few sentences and of a tie.
-
-    Of all 2^n ways to swap n translations that count differently, two are as extreme as the one at hand; all are as a
-    tie.
-    """
-    counts = [metric._extract_corpus_statistics(side, [references]) for side in texts]
-    first, second = (metric._aggregate_and_compute(side).score for side in counts)
-    differ = np.any(np.not_equal(*counts), 1).sum()
-    return 1.0 if first == second else float(min(1.0, 2.0 ** (1 - differ)))
-
-
-def _p_value(
-    metric: _OverSeeds,
-    texts: list[list[str]],
-    references: Sequence[str],
-    kind: str,
-    number: int,
-    seed: int,
-) -> float:
-    named: list[tuple[str, Sequence[str]]] = [("first", texts[0]), ("second", texts[1])]
+def paired_tests(
+    first: Statistics, second: Statistics, samples: int, trials: int, seed: int
+) -> tuple[float, float]:
+    """Return the p-values of both tests. Memory: about 10 bytes for each sentence and sample or trial."""
+    observed = abs(_difference(first.sum(0), second.sum(0)))
+    if observed == 0:
+        return 1.0, 1.0
+    least = float(2.0 ** (1 - np.any(first != second, 1).sum()))
     try:
-        with sacrebleu_seed(seed):
-            test = PairedTest(named, {"BLEU": metric}, [references], test_type=kind, n_samples=number)
-            return float(test()[1]["BLEU"][1].p_value)  # type: ignore[union-attr, arg-type]
+        resampled = bootstrap(first, second, samples, seed)
+        swapped = randomise(first, second, trials, seed)
     except MemoryError as error:
         raise UserError(
-            f"the paired tests found no memory ({error}): they have {number:,} draws of {len(references):,} sentences; "
-            "give fewer, by samples and trials"
+            f"out of memory ({error}): the paired tests draw {samples:,} samples and {trials:,} trials of "
+            f"{len(first):,} sentences. Lower samples and trials"
         ) from None
+    return max(least, p_value(resampled, observed)), max(least, p_value(swapped, observed))
+
+
+def p_value(drawn: Float[np.ndarray, " draws"], observed: float) -> float:
+    """Return the share of draws above the observed value. The 1 is the observed outcome itself."""
+    return (int(np.sum(drawn > observed)) + 1) / (len(drawn) + 1)
+
+
+def bootstrap(
+    first: Statistics, second: Statistics, samples: int, seed: int
+) -> Float[np.ndarray, " samples"]:
+    """Return absolute differences in BLEU of sentences drawn with replacement, minus their mean.
+
+    The mean is subtracted after the absolute value, as in Moses. So if a difference is clear, its p-value is that of a
+    one-sided test.
+    """
+    drawn = np.random.default_rng(seed).choice(len(first), (samples, len(first)))
+    found = np.array([abs(_difference(first[one].sum(0), second[one].sum(0))) for one in drawn])
+    return found - found.mean()
+
+
+def randomise(first: Statistics, second: Statistics, trials: int, seed: int) -> Float[np.ndarray, " trials"]:
+    """Return absolute differences in BLEU of systems that have swapped each sentence with probability 1/2."""
+    kept = np.random.default_rng(seed).integers(2, size=(trials, len(first)), dtype=bool)
+    one = kept @ first + ~kept @ second
+    other = (first + second).sum(0) - one
+    return np.array([abs(_difference(*both)) for both in zip(one, other, strict=True)])
+
+
+def _difference(first: Int[np.ndarray, "10"], second: Int[np.ndarray, "10"]) -> float:
+    return bleu_of_statistics(first) - bleu_of_statistics(second)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number m (Holm 1979): the i-th smallest, from 0, times m - i; rising, at most 1."""
+    """Return the p-values corrected for their number m (Holm 1979).
+
+    The i-th smallest, counted from 0, is multiplied by m - i. The results do not fall, and are at most 1.
+    """
     corrected, largest = [0.0] * len(p_values), 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))

@@ -1,4 +1,4 @@
-"""A comparison of runs in numbers: means over seeds, what makes it fair or unfair, curves."""
+"""A comparison of runs in numbers: means over seeds, fairness, curves, and warnings."""
 
 import hashlib
 import json
@@ -17,17 +17,20 @@ from heed.run.directory import Run
 from heed.run.identity import differing, flat, relevant
 
 ENOUGH_SEEDS = 3
+MANY = 3  # runs: a note does not name more
 
 
 @dataclass
 class Evaluated:
-    """A finished run and one evaluation of it."""
+    """A finished run with one of its evaluations."""
 
     path: Path
-    system: str  # the same for runs that differ in their seed alone
+    system: str  # equal for runs that differ only in the seed
     seed: int
-    config: dict[str, Any]  # what decides its weights, but for the seed; of the corpus and own code, digests
-    record: dict[str, Any]  # its training.json, empty for runs that are older than that
+    config: dict[
+        str, Any
+    ]  # what determines its weights, without the seed; digests of the corpus and of the user's code
+    record: dict[str, Any]  # its training.json
     logged: list[dict[str, float]]  # its metrics.jsonl
     metrics: dict[str, Any]  # metrics.json of the evaluation
     hypotheses: list[str]
@@ -35,7 +38,7 @@ class Evaluated:
 
     @classmethod
     def load(cls, run: Run, evaluation: Path, system: str) -> "Evaluated":
-        """Reads what the run and the directory of its evaluation hold."""
+        """Read the files of a run and of an evaluation."""
         trained = run.config()
         text = json.dumps(read_json(run.corpus_file).get("corpus"), sort_keys=True)
         record = run.record()
@@ -56,7 +59,7 @@ class Evaluated:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Of training, the median of what was logged."""
+        """The training speed: the median of the logged speeds."""
         logged = [
             line["train/tokens_per_second"] for line in self.logged if "train/tokens_per_second" in line
         ]
@@ -64,7 +67,10 @@ class Evaluated:
 
 
 def systems_of(runs: Sequence[Evaluated]) -> dict[str, list[Evaluated]]:
-    """The runs of each system, by seed. `UserError` where a system has a seed twice, or runs that differ in more."""
+    """Return the runs of each system, sorted by seed.
+
+    Raises `UserError` if a system has two runs of a seed, or runs that differ in more than the seed.
+    """
     found: dict[str, list[Evaluated]] = {}
     for run in sorted(runs, key=lambda run: (run.system, run.seed)):
         others = found.setdefault(run.system, [])
@@ -81,42 +87,40 @@ def systems_of(runs: Sequence[Evaluated]) -> dict[str, list[Evaluated]]:
     return found
 
 
-def refuse_different_measures(runs: Sequence[Evaluated]) -> None:
-    """`UserError` where a metric was not measured in the same way for all, naming two runs and both signatures."""
+def refuse_different_metrics(runs: Sequence[Evaluated]) -> None:
+    """Raise `UserError`, naming two runs and both signatures, if a metric was computed in different ways."""
     for key, label in METRICS.items():
         first, expected = runs[0], runs[0].metrics[key]["signature"]
         for run in runs[1:]:
             if (signature := run.metrics[key]["signature"]) != expected:
                 raise UserError(
-                    f"{label} of {run.path} is {signature}, of {first.path} {expected}: compare them apart where they "
-                    "were trained with other metrics; where sacrebleu has changed, remove the older evaluation"
+                    f"{label} of {run.path} has the signature {signature}, but of {first.path} {expected}. Compare "
+                    "runs with the same metrics. If only the version differs, remove the older evaluation"
                 )
 
 
 def warn(systems: Mapping[str, Sequence[Evaluated]]) -> list[str]:
-    """What a reader must know: where configurations differ beyond score and seed, and where seeds are too few."""
+    """Return notes for the reader: configurations that differ beyond the score, arithmetic, and missing seeds."""
     warnings = []
     others = [key for key in configurations(systems) if not key.startswith(("score.", "code.score"))]
     if others:
         warnings.append(
-            f"the systems differ beyond their scores, in {', '.join(others)}: the table below says how"
+            f"the systems differ in more than the score: {', '.join(others)} (see the table below)"
         )
     warnings += arithmetic_notes(systems)
     few = [name for name, runs in systems.items() if len(runs) < ENOUGH_SEEDS]
     if few:
         warnings.append(
-            f"too few seeds for a claim about a score: less than {ENOUGH_SEEDS} of {', '.join(few)}"
+            f"too few seeds for a claim about a score: fewer than {ENOUGH_SEEDS} of {', '.join(few)}"
         )
     for one, other in combinations(systems, 2):
         if not {run.seed for run in systems[one]} & {run.seed for run in systems[other]}:
-            warnings.append(
-                f"{one} and {other} have no seed in common, so no test is made of their difference"
-            )
+            warnings.append(f"{one} and {other} have no seed in common, so their difference is not tested")
     seeds = {seed for runs in systems.values() for seed in (run.seed for run in runs)}
     for name, runs in systems.items():
         if missing := seeds - {run.seed for run in runs}:
             warnings.append(
-                f"{name} has no run of seed {', '.join(map(str, sorted(missing)))}; pairs are of common seeds"
+                f"{name} has no run of seed {', '.join(map(str, sorted(missing)))}: tests are over common seeds"
             )
     return warnings
 
@@ -124,28 +128,42 @@ def warn(systems: Mapping[str, Sequence[Evaluated]]) -> list[str]:
 def arithmetic_notes(systems: Mapping[str, Sequence[Evaluated]]) -> list[str]:
     """Return notes on runs that were computed in different arithmetics, or that changed theirs when resumed."""
     notes = []
-    found: dict[str, list[str]] = {}
+    paths: dict[str, list[str]] = {}
     for run in (run for runs in systems.values() for run in runs):
-        ways = list(dict.fromkeys(map(describe_arithmetic, run.record.get("arithmetic", []))))
-        for way in ways:
-            found.setdefault(way, []).append(str(run.path))
-        if len(ways) > 1:
-            notes.append(f"{run.path} was continued in another arithmetic: {', then '.join(ways)}")
-    if len(found) > 1:
-        listed = "; ".join(f"{way}: {len(paths)} runs" for way, paths in sorted(found.items()))
-        notes.append(f"not all runs were computed in one arithmetic: {listed}")
+        parts = run.record.get("arithmetic", [])
+        described = [describe_arithmetic(part) for part in parts]
+        for one in dict.fromkeys(described):
+            paths.setdefault(one, []).append(str(run.path))
+        changes = [
+            f"{now} from step {part['step']:,}"
+            for before, now, part in zip(described, described[1:], parts[1:], strict=False)
+            if now != before
+        ]
+        if changes:
+            notes.append(
+                f"the arithmetic of {run.path} changed: {described[0]}, then {', then '.join(changes)}"
+            )
+    if len(paths) > 1:
+        listed = "; ".join(f"{one}: {_listed(where)}" for one, where in sorted(paths.items()))
+        notes.append(f"the runs were not all computed in the same arithmetic. {listed}")
     return notes
 
 
 def describe_arithmetic(part: Mapping[str, Any]) -> str:
-    """Return a part of a run's record of its arithmetic in words, without the number of threads and torch's version."""
-    ways = [str(part.get("device")), str(part.get("precision"))]
-    ways += [name for name in ("compiled", "reference") if part.get(name)]
-    return ", ".join(ways)
+    """Return what a part of a run was computed with, in words. Threads and torch's version are left out."""
+    words = [f"{part['precision']} on {part['device']}"]
+    words += ["compiled"] if part["compiled"] else []
+    words += ["reference computations (fast=false)"] if part["reference"] else []
+    return ", ".join(words)
+
+
+def _listed(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - MANY} more" if len(paths) > MANY else ""
+    return ", ".join(paths[:MANY]) + more
 
 
 def configurations(systems: Mapping[str, Sequence[Evaluated]]) -> dict[str, dict[str, Any]]:
-    """The keys in which systems differ, with what each has; None where it has no such key."""
+    """Return the keys in which systems differ, with each system's value, or None if it has no such key."""
     configs = {name: flat(runs[0].config) for name, runs in systems.items()}
     keys = dict.fromkeys(key for config in configs.values() for key in config)
     return {
@@ -155,12 +173,15 @@ def configurations(systems: Mapping[str, Sequence[Evaluated]]) -> dict[str, dict
     }
 
 
-def identical(systems: Mapping[str, Sequence[Evaluated]], fact: str) -> bool | None:
-    """Whether runs of the same seed began with the same; None where it is not recorded, or no seed is common to two."""
+def identical(systems: Mapping[str, Sequence[Evaluated]], key: str) -> bool | None:
+    """Return True if all runs of a seed have the same value in their record.
+
+    Returns None if a value is missing, or if no seed is common to two systems.
+    """
     values: dict[int, list[Any]] = {}
     for runs in systems.values():
         for run in runs:
-            values.setdefault(run.seed, []).append(run.record.get(fact))
+            values.setdefault(run.seed, []).append(run.record.get(key))
     common = [found for found in values.values() if len(found) > 1]
     if not common or any(None in found for found in common):
         return None
@@ -168,7 +189,7 @@ def identical(systems: Mapping[str, Sequence[Evaluated]], fact: str) -> bool | N
 
 
 def mean_and_sd(values: Sequence[float | None]) -> dict[str, float | None]:
-    """The mean, and the standard deviation of a sample (None for a single value); None where a value is missing."""
+    """Return the mean and the sample standard deviation (None for one value). Both are None if a value is missing."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return {"mean": None, "sd": None}
@@ -181,7 +202,7 @@ def summarise(
     found: Sequence[Difference],
     notes: Sequence[str],
 ) -> dict[str, Any]:
-    """All that the report says, as plain values."""
+    """Return the content of `compare.json`."""
     return {
         "title": title,
         "notes": list(notes),

@@ -1,1 +1,1 @@
-"""How good the translations are: BLEU, chrF2 and TER, alignments as numbers and pictures, the report."""
+"""Evaluate the translations of one run: BLEU, chrF2 and TER, alignments, and a report."""

@@ -38,17 +38,17 @@ log = logging.getLogger(__name__)
 def evaluate(
     config: EvaluateConfig, search_name: str, overridden: bool = False
 ) -> tuple[Path, dict[str, Any]]:
-    """Translate a split, and write the evaluation into `directory_of` it.
+    """Translate a split, and write an evaluation of the translations into the directory that `directory_of` names.
 
     Args:
-        config: search settings and metrics that are None are the (first) run's.
+        config: what to evaluate. Search settings and metrics that are None are those of the (first) run.
         search_name: the name of the search's YAML.
-        overridden: True if values of the search or the metrics were given besides.
+        overridden: True if values of the search or the metrics were overridden.
 
     Returns:
         The directory and the content of its `metrics.json`.
     """
-    # Before they are loaded: a training may replace them meanwhile.
+    # The digests come first: a training may replace the weights while they are loaded.
     weights = weight_digests(config)
     translator, trained = load_translator(config)
     chosen = config.metrics.over(trained.metrics)
@@ -111,21 +111,26 @@ def warn_of_long_references(forced: Sequence[Forced], search: SearchSettings) ->
 def directory_of(
     config: EvaluateConfig, split: str, search_name: str, overridden: bool, trained: TrainConfig
 ) -> Path:
-    """Return `eval/<split>-<search>` in the (first) run. The name also says the checkpoint and the ensemble.
+    """Return `eval/<split>-<search>` in the (first) run. The name ends in the checkpoint and the ensemble, if any."""
+    name = evaluation_name(config, search_name, overridden, trained)
+    return Path(run_paths(config.run)[0]) / "eval" / f"{split}-{name}{weights_suffix(config)}"
 
-    With other settings than the run's own, and other settings than the YAML's, the name ends in a digest of them. So
-    evaluations with different settings never share a directory, unless only `metrics.bootstrap` differs.
+
+def evaluation_name(config: EvaluateConfig, search_name: str, overridden: bool, trained: TrainConfig) -> str:
+    """Return a file name for the settings of search and metrics. Different settings never have the same name.
+
+    The run's own settings have the name of the run's own search. Another YAML without overrides has the YAML's name.
+    Any other settings have a digest in their name. `metrics.bootstrap` does not count.
     """
-    own = trained.names.get("search", "own")
+    own = file_name(trained.names.get("search", "own"))  # an untrusted run may contain any name
     settings = [config.search, config.metrics.over(trained.metrics).protocol]
     if settings == [asdict(trained.search), trained.metrics.protocol]:
         name = own
     else:
-        name = own if search_name == "trained" else search_name
+        name = own if search_name == "trained" else file_name(search_name)
         if overridden or name == own:
             name += f"-{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6]}"
-    # An untrusted run may name its search anything.
-    return Path(run_paths(config.run)[0]) / "eval" / f"{split}-{file_name(name)}{weights_suffix(config)}"
+    return name
 
 
 def find_or_evaluate(
@@ -135,9 +140,9 @@ def find_or_evaluate(
     pairs: Pairs,
     overridden: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
-    """Return the directory and `metrics.json` of an evaluation of these pairs. Makes it if there is none like it.
+    """Return the directory and the metrics of an evaluation of these pairs. Evaluates if there is none like it.
 
-    The configuration must leave nothing of the search open, and its split must be one of the corpus.
+    All search settings must be given in the configuration, and the split must be one of the corpus.
     """
     directory = directory_of(config, str(config.split), search_name, overridden, trained)
     if not directory.exists() and backup_of(directory).exists():
@@ -160,7 +165,7 @@ def find_earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None
             metrics["info"].get(key) == value for key, value in to_json_values(info).items() if key != "runs"
         )
     except (UserError, KeyError, TypeError, AttributeError) as error:
-        log.warning("%s: %s; the evaluation is made again", directory, error)
+        log.warning("%s: %s. The evaluation is made again", directory, error)
         return None
     return metrics if same else None
 
@@ -168,7 +173,7 @@ def find_earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None
 def identity(
     config: EvaluateConfig, trained: TrainConfig, pairs: Pairs, weights: list[str]
 ) -> dict[str, Any]:
-    """Return all that an evaluation of these pairs by these weights depends on, as plain values for its report."""
+    """Return what an evaluation of these pairs with these weights depends on, as plain values for its report."""
     members = [trained.names, *(Run(path).config().names for path in run_paths(config.run)[1:])]
     groups = [
         name for name in sorted(trained.names) if name != "search" and all(name in names for names in members)

@@ -1,7 +1,7 @@
-"""BLEU, chrF2 and TER of a corpus, by sacrebleu's own classes and with its signatures.
+"""BLEU, chrF2 and TER of a corpus, computed by sacrebleu, with its signatures.
 
-BLEU is Papineni et al. (2002), chrF2 is Popović (2015), TER is Snover et al. (2006). Why a signature belongs
-to every number: Post (2018), "A Call for Clarity in Reporting BLEU Scores".
+BLEU: Papineni et al. (2002). chrF2: Popović (2015). TER: Snover et al. (2006). Post (2018), "A Call for Clarity in
+Reporting BLEU Scores", says why every number needs a signature.
 """
 
 import json
@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from math import inf
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
 from sacrebleu.metrics import BLEU, CHRF, TER
+from sacrebleu.metrics.base import Score
 
 from heed.errors import UserError
 
-METRICS = {"bleu": "BLEU", "chrf": "chrF2", "ter": "TER"}  # key in metrics.json, name
+METRICS = {"bleu": "BLEU", "chrf": "chrF2", "ter": "TER"}  # keys in metrics.json, names
 LENGTH_EDGES = (5, 10, 15, 20, 30, 50)
 
 
@@ -28,17 +31,25 @@ def corpus_metrics(
     bootstrap: int = 1000,
     seed: int = 12345,
 ) -> dict[str, dict[str, Any]]:
-    """BLEU, chrF2 and TER in percent, each with its signature and its bootstrap 95 % interval (`low`, `high`).
+    """Return BLEU, chrF2 and TER in percent: `value`, `signature`, and a bootstrap 95 % interval from `low` to `high`.
 
-    The numbers are those of `sacrebleu reference -i hypothesis -m bleu chrf ter --confidence`; `tokenize` is
-    its `--tokenize`, `lowercase` its `-lc --chrf-lowercase` (its TER never looks at case), `bootstrap` its
-    `--confidence-n` (0: no interval, `low` and `high` are None), `seed` its SACREBLEU_SEED. The resamples
-    take about 80 bytes x `bootstrap` x sentences of memory.
-    Raises a `UserError` where the counts differ, nothing is there, or the tokenizer is unknown.
+    The numbers equal those of `sacrebleu reference -i hypothesis -m bleu chrf ter --confidence`.
+
+    Args:
+        hypotheses: one for each reference.
+        references: of the sentences.
+        tokenize: sacrebleu's `--tokenize`.
+        lowercase: sacrebleu's `-lc --chrf-lowercase`. TER ignores case in any event.
+        bootstrap: sacrebleu's `--confidence-n`. If 0, there is no interval: `low` and `high` are None. The memory is
+            about 80 bytes × `bootstrap` × sentences.
+        seed: SACREBLEU_SEED.
+
+    Raises:
+        UserError: the numbers of lines differ or are 0, or the tokenizer is unknown.
     """
     _check(hypotheses, references)
     metrics = {
-        # `force`: of text that is tokenised, it is no news that it is.
+        # `force` silences the warning that a text is tokenised.
         "bleu": make_bleu(tokenize, lowercase, force=tokenize == "none"),
         "chrf": CHRF(lowercase=lowercase),
         "ter": TER(),
@@ -46,10 +57,10 @@ def corpus_metrics(
     result: dict[str, dict[str, Any]] = {}
     for name, metric in metrics.items():
         with sacrebleu_seed(seed):
-            found = _corpus_score(metric, hypotheses, references, bootstrap)
+            found = _with_interval(metric, hypotheses, references, bootstrap)
         signature = str(metric.get_signature())
-        # What sacrebleu prints: the mean of the resamples ± half the width of their middle 95 %, which may leave what
-        # there can be. It prints no interval where that mean is 0, which happens only when every resample is 0.
+        # sacrebleu prints the mean of the resamples ± half the width of their middle 95 %. It prints no interval if
+        # the mean is 0, so if every resample is 0. The bounds may be impossible values, such as a negative TER.
         printed = json.loads(found.format(width=17, signature=signature, is_json=True))
         mean, margin = printed.get("confidence_mean", 0.0), printed.get("confidence_var", 0.0)
         result[name] = {
@@ -71,7 +82,7 @@ def corpus_metrics(
 def bleu(
     hypotheses: Sequence[str], references: Sequence[str], *, tokenize: str = "13a", lowercase: bool = False
 ) -> float:
-    """Corpus BLEU in percent, without an interval: quick enough for validation during training."""
+    """Return corpus BLEU in percent, without an interval. It is fast enough for validation during training."""
     _check(hypotheses, references)
     return float(make_bleu(tokenize, lowercase, force=True).corpus_score(hypotheses, [references]).score)
 
@@ -79,11 +90,31 @@ def bleu(
 def sentence_bleu(
     hypotheses: Sequence[str], references: Sequence[str], *, tokenize: str = "13a", lowercase: bool = False
 ) -> list[float]:
-    """BLEU in percent of each sentence by itself, of the n-gram orders that the hypothesis has, smoothed."""
+    """Return the smoothed BLEU of each sentence in percent, over the n-gram orders that its hypothesis has."""
     _check(hypotheses, references)
     metric = make_bleu(tokenize, lowercase, effective_order=True)
     pairs = zip(hypotheses, references, strict=True)
     return [float(metric.sentence_score(hypothesis, [reference]).score) for hypothesis, reference in pairs]
+
+
+def bleu_statistics(
+    hypotheses: Sequence[str], references: Sequence[str], *, tokenize: str = "13a", lowercase: bool = False
+) -> Int[np.ndarray, "sentences 10"]:
+    """Return the counts of each sentence that make up corpus BLEU: its sum over sentences is the corpus's.
+
+    The columns are the lengths of hypothesis and reference, the matches of 1- to 4-grams, and the numbers of 1- to
+    4-grams in the hypothesis.
+    """
+    _check(hypotheses, references)
+    metric = make_bleu(tokenize, lowercase, force=True, effective_order=True)
+    scored = (metric.sentence_score(*pair) for pair in zip(hypotheses, zip(references), strict=True))
+    return np.array([[one.sys_len, one.ref_len, *one.counts, *one.totals] for one in scored])
+
+
+def bleu_of_statistics(statistics: Int[np.ndarray, "10"]) -> float:
+    """Return the corpus BLEU of a sum of `bleu_statistics`."""
+    hyp_len, ref_len, *counts = statistics.tolist()
+    return float(BLEU.compute_bleu(counts[:4], counts[4:], hyp_len, ref_len, smooth_method="exp").score)
 
 
 def bleu_by_length(
@@ -95,10 +126,10 @@ def bleu_by_length(
     tokenize: str = "13a",
     lowercase: bool = False,
 ) -> list[dict[str, Any]]:
-    """Corpus BLEU of the sentences of each length, in source words as split at white space.
+    """Return the corpus BLEU of sentences by length: `{"length": "6-10", "sentences": …, "bleu": …}` for each bucket.
 
-    `edges` are the longest lengths of the buckets, ascending; the last bucket is open. Buckets without a
-    sentence are left out. A row is `{"length": "6-10", "sentences": …, "bleu": …}`.
+    The length is the number of source words, split at white space. `edges` are the largest lengths of the buckets,
+    ascending. The last bucket has no upper bound. Empty buckets are left out.
     """
     _check(sources, hypotheses)
     _check(hypotheses, references)
@@ -124,50 +155,55 @@ def bleu_by_length(
     ]
 
 
-def _corpus_score(metric: Any, hypotheses: Sequence[str], references: Sequence[str], bootstrap: int) -> Any:
-    """sacrebleu's corpus score with its interval, also where a resample has no match at all.
+def _with_interval(metric: Any, hypotheses: Sequence[str], references: Sequence[str], bootstrap: int) -> Any:
+    """Return sacrebleu's score with its interval, even if a resample has no match.
 
-    There sacrebleu 2.6 gets a float among float32 from the other resamples, and its own command line ends in
-    a `TypeError` from `statistics.mean`. Only then are all made floats, since it changes the 7th digit.
+    Such a resample has a score of type float among float32. Then sacrebleu 2.6 fails with a `TypeError` in
+    `statistics.mean`. Only in that case all are converted to float, because that changes the 7th digit.
     """
     try:
         return metric.corpus_score(hypotheses, [references], n_bootstrap=bootstrap)
     except TypeError:
-        compute = metric._compute_score_from_stats
+        estimate = Score.estimate_ci
 
-        def compute_float(stats: Any) -> Any:
-            found = compute(stats)
-            found.score = float(found.score)
-            return found
+        def estimate_from_floats(self: Score, resamples: list[Score]) -> None:
+            for one in resamples:
+                one.score = float(one.score)
+            estimate(self, resamples)
 
-        metric._compute_score_from_stats = compute_float
-        return metric.corpus_score(hypotheses, [references], n_bootstrap=bootstrap)
+        Score.estimate_ci = estimate_from_floats  # type: ignore[method-assign, assignment]
+        try:
+            return metric.corpus_score(hypotheses, [references], n_bootstrap=bootstrap)
+        finally:
+            Score.estimate_ci = estimate  # type: ignore[method-assign]
 
 
 def make_bleu(tokenize: str, lowercase: bool, force: bool = False, effective_order: bool = False) -> BLEU:
-    """sacrebleu's BLEU. `UserError` for a tokenizer that it does not have, or that needs what is not here."""
+    """Return sacrebleu's BLEU. Raises `UserError` if the tokenizer is unknown or is not installed."""
     if tokenize not in BLEU.TOKENIZERS:
-        raise UserError(
-            f"sacrebleu has no tokenizer {tokenize!r}; choose one of {', '.join(BLEU.TOKENIZERS)}"
-        )
+        raise UserError(f"metrics.tokenize is {tokenize!r}: choose one of {', '.join(BLEU.TOKENIZERS)}")
     try:
         return BLEU(tokenize=tokenize, lowercase=lowercase, force=force, effective_order=effective_order)
-    except (RuntimeError, ImportError, OSError) as error:  # a package, or a model to be downloaded
+    except (
+        RuntimeError,
+        ImportError,
+        OSError,
+    ) as error:  # a missing package, or a model that cannot be downloaded
         raise UserError(f"metrics.tokenize={tokenize}: {' '.join(str(error).split())}") from None
 
 
 def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
     if len(hypotheses) != len(references):
         raise UserError(
-            f"{len(hypotheses)} hypotheses but {len(references)} references: every line needs one of each"
+            f"{len(hypotheses)} hypotheses but {len(references)} references: give one of each for every line"
         )
     if not hypotheses:
-        raise UserError("no sentences to score: the split is empty")
+        raise UserError("no sentences to evaluate: the split is empty")
 
 
 @contextmanager
 def sacrebleu_seed(seed: int) -> Iterator[None]:
-    """Sets the environment variable that is sacrebleu's only way to take a seed, and puts it back."""
+    """Set SACREBLEU_SEED, the only way to give sacrebleu a seed, and restore it at the end."""
     before = os.environ.get("SACREBLEU_SEED")
     os.environ["SACREBLEU_SEED"] = str(seed)
     try:

@@ -1,11 +1,12 @@
-"""Writes an evaluation: hypotheses, n-best list, metrics, alignments, heat maps, and a report to read."""
+"""Write an evaluation: hypotheses, n-best list, metrics, alignments, heat maps, a page and a report."""
 
 import platform
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from heed.alignment.store import save_alignments
 from heed.alignment.words import merge_words
 from heed.device import cpu_name
 from heed.errors import UserError
-from heed.evaluation.markdown import escape, table
+from heed.evaluation.markdown import escape, section, table
 from heed.evaluation.metrics import METRICS, bleu_by_length, corpus_metrics, sentence_bleu
 from heed.files.atomic import replacing, write_text
 from heed.files.checksums import file_digests, to_json_values, write_json
@@ -25,14 +26,11 @@ from heed.files.locks import locked
 from heed.page.page import Table, write_page
 from heed.page.sentences import Shown, save_sentences
 from heed.run.identity import flat
+from heed.search.translator import Translation
 from heed.text.printable import printable
-
-if TYPE_CHECKING:
-    from heed.search.translator import Translation
 
 NUM_EXAMPLES = 5  # of the best, of the worst, and at random
 NUM_HEATMAPS = 6
-METRIC_HEAD = ["metric", "value", "95 % interval", "better"]
 PACKAGES = ("heed", "torch", "sacrebleu", "sentencepiece", "numpy")
 
 
@@ -41,7 +39,7 @@ def write_evaluation(
     *,
     sources: Sequence[str],
     references: Sequence[str],
-    translations: "Sequence[Sequence[Translation]]",
+    translations: Sequence[Sequence[Translation]],
     tokenize: str = "13a",
     lowercase: bool = False,
     bootstrap: int = 1000,
@@ -50,23 +48,36 @@ def write_evaluation(
     agreements: dict[int, Agreement] | None = None,
     info: dict[str, Any],
 ) -> dict[str, Any]:
-    """Scores the translations and writes all about them into `directory`, in place of an earlier evaluation.
+    """Compute the metrics of translations, and write an evaluation into `directory`, in place of an earlier one.
 
-    `translations` holds the n best of each line, the best first; `seconds` is what the search took; `perplexity` is of
-    the references, for each of their pieces; `agreements`, by offset, is how the references' alignment agrees with gold
-    links, where there are any. Of `info`, `title` heads the report, `command` is quoted, and the rest (data, split,
-    search, batch, …) is listed. Returns what stands in `metrics.json`. Raises a `UserError` where the counts of lines
-    differ.
+    The files are `hypotheses.txt`, `n_best.tsv` (if n > 1), `metrics.json`, `alignments.npz` (see `load_alignments`),
+    `page.html` with its data in `sentences.jsonl`, `report.md` and `alignments/*.png`. They are written into another
+    directory, which takes the place of `directory` when it is complete. If the process is killed during the swap, the
+    earlier evaluation stays as `.<name>.old`, and the next call restores it.
 
-    The files are `hypotheses.txt`, `n_best.tsv` (where n > 1), `metrics.json`, `alignments.npz` (see
-    `load_alignments`), `page.html` with its data in `sentences.jsonl`, `report.md` and `alignments/*.png`. They are
-    made in a directory beside it that takes its place when complete: `directory` never holds half an evaluation. A kill
-    at the very moment of the swap leaves the earlier one as `.<name>.old`, from where the next call takes it back.
+    Args:
+        directory: `eval/<split>-<search>` of a run.
+        sources: one for each line.
+        references: one for each line.
+        translations: the n best of each line, best first.
+        tokenize: see `corpus_metrics`.
+        lowercase: see `corpus_metrics`.
+        bootstrap: see `corpus_metrics`.
+        seconds: the duration of the search.
+        perplexity: of the references, for each piece.
+        agreements: the agreement of the references' alignments with gold links by offset, if there are any.
+        info: `title` is the report's heading, and `command` is quoted. All other entries are listed.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        UserError: the numbers of lines differ.
     """
     if not len(sources) == len(references) == len(translations):
         raise UserError(
             f"{len(sources)} source lines, {len(references)} references and {len(translations)} translations"
-            ": every line needs one of each"
+            ": give one of each for every line"
         )
     best = [n_best[0] for n_best in translations]
     hypotheses = [_one_line(translation.text) for translation in best]
@@ -114,12 +125,12 @@ def write_evaluation(
 
 
 def _examples(line_bleu: Sequence[float], lengths: Sequence[int]) -> dict[str, list[int]]:
-    """Which lines to show; of equally good or bad ones the longest, of random ones the middle-sized first."""
+    """Return the lines to show. Of equally good or bad lines the longest come first, of random lines the median."""
     order = sorted(range(len(lengths)), key=lambda line: (-line_bleu[line], -lengths[line]))
     best = order[: min(NUM_EXAMPLES, -(-len(order) // 2))]
     rest = order[len(best) :]
     worst = sorted(rest, key=lambda line: (line_bleu[line], -lengths[line]))[:NUM_EXAMPLES]
-    # Nearly the same lines for every score: drawn from all, less the few that stand elsewhere.
+    # Drawn from all lines before the best and worst are removed: so nearly the same lines for every run.
     shuffled = random.Random(0).sample(range(len(order)), len(order))
     drawn = [line for line in shuffled if line not in {*best, *worst}][:NUM_EXAMPLES]
     median = sorted(lengths)[len(lengths) // 2]
@@ -127,10 +138,8 @@ def _examples(line_bleu: Sequence[float], lengths: Sequence[int]) -> dict[str, l
     return {"Random": drawn, "Best": best, "Worst": worst}
 
 
-def _heatmaps(
-    directory: Path, examples: dict[str, list[int]], best: "Sequence[Translation]"
-) -> dict[int, str]:
-    """Draws the first examples that have an alignment: line to the picture's path within the directory."""
+def _heatmaps(directory: Path, examples: dict[str, list[int]], best: Sequence[Translation]) -> dict[int, str]:
+    """Draw the first examples that have an alignment. Returns the pictures' paths in the directory by line."""
     lines = [line for group in examples.values() for line in group if best[line].alignment.size]
     paths = {line: f"alignments/line-{line + 1}.png" for line in lines[:NUM_HEATMAPS]}
     for line, path in paths.items():
@@ -143,10 +152,10 @@ def _write_page(
     directory: Path,
     metrics: dict[str, Any],
     references: Sequence[str],
-    best: "Sequence[Translation]",
+    best: Sequence[Translation],
     line_bleu: Sequence[float],
 ) -> None:
-    """All sentences with their alignments between words, as a page and as data."""
+    """Write all sentences with their word alignments, as a page and as data."""
     source_words, shown = [], []
     for translation, bleu in zip(best, line_bleu, strict=True):
         words, of_source, weights = merge_words(
@@ -156,20 +165,39 @@ def _write_page(
         shown.append(Shown(words, weights, bleu))
     save_sentences(directory / "sentences.jsonl", source_words, references, shown)
     info = metrics["info"]
-    metrics_table = Table(
-        "Metrics", METRIC_HEAD, _metrics(metrics), "; ".join(metrics[key]["signature"] for key in METRICS)
-    )
+    signatures = "; ".join(metrics[key]["signature"] for key in METRICS)
     write_page(
         directory / "page.html",
         title=str(info.get("title", "translation")),
         source_words=source_words,
         references=references,
         systems={str(info.get("trained", {}).get("score", "translation")): shown},
-        tables=[metrics_table],
+        tables=[replace(_metrics(metrics), note=signatures)],
     )
 
 
-def _metrics(metrics: dict[str, Any]) -> list[list[str]]:
+def _head(metrics: dict[str, Any]) -> str:
+    """Return the report up to the examples: title, what was evaluated, metrics, lengths, speed, agreement."""
+    info = metrics["info"]
+    settings = [[key, str(value)] for key, value in flat(info).items() if key not in ("title", "command")]
+    signatures = "\n".join(f"- {label}: `{metrics[key]['signature']}`" for key, label in METRICS.items())
+    blocks = [
+        f"# Evaluation: {escape(info.get('title', 'translation'))}",
+        *([section(Table("What was evaluated", ["", ""], settings))] if settings else []),
+        section(_metrics(metrics)),
+        f"Signatures:\n\n{signatures}",
+        table(["BLEU in detail", ""], _bleu_details(metrics["bleu"])),
+        section(_by_length(metrics["bleu_by_length"])),
+        section(_speed_and_attention(metrics)),
+        *([section(_agreement(found))] if (found := metrics["agreement_by_offset"]) else []),
+        "## Examples",
+        "[page.html](page.html) shows all sentences with their alignments. In a heat map, the rows are target tokens "
+        "and the columns are source tokens. White is weight 0, dark blue is weight 1.",
+    ]
+    return "\n\n".join(blocks)
+
+
+def _metrics(metrics: dict[str, Any]) -> Table:
     rows = [
         [
             label,
@@ -181,71 +209,52 @@ def _metrics(metrics: dict[str, Any]) -> list[list[str]]:
     ]
     if metrics["perplexity"] is not None:
         rows.append(["perplexity for each piece", f"{metrics['perplexity']:.2f}", "–", "lower"])
-    return rows
+    return Table("Metrics", ["metric", "value", "95 % interval", "better"], rows)
 
 
-def _head(metrics: dict[str, Any]) -> str:
-    """Title, what was evaluated, the metrics, BLEU by length, speed."""
-    bleu, info, entropy = metrics["bleu"], metrics["info"], metrics["alignment_entropy"]
-    signatures = "\n".join(f"- {label}: `{metrics[key]['signature']}`" for key, label in METRICS.items())
-    settings = [
-        [escape(key), escape(value)] for key, value in flat(info).items() if key not in ("title", "command")
-    ]
+def _interval(metric: dict[str, Any]) -> str:
+    return "–" if metric["low"] is None else f"{metric['low']:.2f} to {metric['high']:.2f}"
+
+
+def _bleu_details(bleu: dict[str, Any]) -> list[list[str]]:
     ratio = f"{bleu['hyp_len'] / bleu['ref_len']:.3f}" if bleu["ref_len"] else "–"
-    blocks = [
-        f"# Evaluation: {escape(info.get('title', 'translation'))}",
-        *(["## What was evaluated", table(["", ""], settings)] if settings else []),
-        "## Metrics",
-        table(METRIC_HEAD, _metrics(metrics)),
-        f"Signatures:\n\n{signatures}",
-        table(
-            ["BLEU in detail", ""],
-            [
-                ["brevity penalty", f"{bleu['brevity_penalty']:.3f}"],
-                ["length ratio", f"{ratio} ({bleu['hyp_len']} words against {bleu['ref_len']})"],
-                ["precision of 1- to 4-grams", " / ".join(f"{value:.1f}" for value in bleu["precisions"])],
-            ],
-        ),
-        "## BLEU by source length",
-        table(
-            ["source words", "sentences", "BLEU"],
-            [[row["length"], row["sentences"], f"{row['bleu']:.2f}"] for row in metrics["bleu_by_length"]],
-        ),
-        "## Speed and attention",
-        table(
-            ["", ""],
-            [
-                ["sentences", metrics["sentences"]],
-                ["seconds", f"{metrics['seconds']:.2f}"],
-                ["sentences/s", f"{metrics['sentences_per_second']:.1f}"],
-                ["target tokens/s", f"{metrics['tokens_per_second']:.1f}"],
-                [
-                    "normalised alignment entropy (0 sharp, 1 flat)",
-                    "–" if entropy is None else f"{entropy:.3f}",
-                ],
-            ],
-        ),
-        *(_agreement(metrics["agreement_by_offset"]) if metrics["agreement_by_offset"] else []),
-        "## Examples",
-        "[page.html](page.html) shows all sentences with their alignments. "
-        "In a heat map a row is a target token and a column a source token; white is weight 0, dark blue 1.",
+    return [
+        ["brevity penalty", f"{bleu['brevity_penalty']:.3f}"],
+        ["length ratio", f"{ratio} ({bleu['hyp_len']} words against {bleu['ref_len']})"],
+        ["precision of 1- to 4-grams", " / ".join(f"{value:.1f}" for value in bleu["precisions"])],
     ]
-    return "\n\n".join(blocks)
 
 
-def _agreement(by_offset: dict[str, dict[str, float]]) -> list[str]:
-    """How the attention agrees with gold word links."""
+def _by_length(lengths: list[dict[str, Any]]) -> Table:
+    rows = [[row["length"], str(row["sentences"]), f"{row['bleu']:.2f}"] for row in lengths]
+    return Table("BLEU by source length", ["source words", "sentences", "BLEU"], rows)
+
+
+def _speed_and_attention(metrics: dict[str, Any]) -> Table:
+    entropy = metrics["alignment_entropy"]
+    rows = [
+        ["sentences", str(metrics["sentences"])],
+        ["seconds", f"{metrics['seconds']:.2f}"],
+        ["sentences/s", f"{metrics['sentences_per_second']:.1f}"],
+        ["target tokens/s", f"{metrics['tokens_per_second']:.1f}"],
+        ["normalised alignment entropy (0 sharp, 1 flat)", "–" if entropy is None else f"{entropy:.3f}"],
+    ]
+    return Table("Speed and attention", ["", ""], rows)
+
+
+def _agreement(by_offset: dict[str, dict[str, float]]) -> Table:
+    """Return a table of the agreement of the attention with gold word links."""
     rows = [
         [offset, *(f"{one[key]:.1%}" for key in ("aer", "precision", "recall"))]
         for offset, one in by_offset.items()
     ]
-    return [
-        "## Agreement with gold word links",
-        "The model was made to say the references; each target word is linked with the source word that it gave most "
-        "weight, and each source word left over with the target word that gave it most. At offset +1 a piece is taken "
-        "to have looked where the next one did, at -1 where the one before did.",
-        table(["offset", "alignment error rate", "precision", "recall"], rows),
-    ]
+    note = (
+        "The references were given to the model (forced decoding). Each target word is linked with the source word of "
+        "its largest weight. Each source word without a link is linked with the target word that has the largest "
+        "weight on it. At offset +1, a piece takes the weights of the next piece, at -1 those of the piece before."
+    )
+    head = ["offset", "alignment error rate", "precision", "recall"]
+    return Table("Agreement with gold word links", head, rows, note)
 
 
 def _example_block(
@@ -272,22 +281,18 @@ def _example_block(
 
 
 def _foot(metrics: dict[str, Any]) -> str:
-    """The command, versions and machine that made the numbers."""
+    """Return the end of the report: the command, the versions and the machine."""
     versions = [[name, escape(number)] for name, number in metrics["versions"].items()]
     machine = [[name, escape(value)] for name, value in metrics["machine"].items()]
     blocks = ["## How it was made"]
     if command := metrics["info"].get("command"):
         lines = map(printable, str(command).split("\n"))
-        blocks.append("\n".join(f"    {line}" for line in lines))  # a code block by its indent
+        blocks.append("\n".join(f"    {line}" for line in lines))  # the indent makes a code block
     blocks.append(table(["", ""], versions + machine))
     return "\n\n".join(blocks)
 
 
-def _interval(metric: dict[str, Any]) -> str:
-    return "–" if metric["low"] is None else f"{metric['low']:.2f} to {metric['high']:.2f}"
-
-
-def _n_best_table(translations: "Sequence[Sequence[Translation]]") -> str:
+def _n_best_table(translations: Sequence[Sequence[Translation]]) -> str:
     rows = ["line\trank\tlog_prob\ttext"]
     for line, n_best in enumerate(translations, 1):
         for rank, translation in enumerate(n_best, 1):

@@ -25,17 +25,11 @@ class Seq2Seq(nn.Module):
         dropout: Dropout,
         word_dropout: float = 0.0,
     ) -> None:
-        """Join the parts.
+        """Join the parts. Embeddings and `output` may share a weight.
 
         Args:
-            src_embedding: of source ids.
-            tgt_embedding: of target ids. Embeddings and `output` may share a weight.
-            encoder: from source embeddings to states.
-            bridge: from the encoder's final state to the decoder's first state.
-            decoder: of any wiring, with any score.
-            output: from readouts to logits, R -> V.
             dropout: on the embeddings.
-            word_dropout: the probability that the embedding of a source or target position is zero (Sennrich et al.
+            word_dropout: the probability of a zero embedding at a source or target position (Sennrich et al.
                 2016, "Edinburgh neural machine translation systems for WMT 16", arXiv 1606.02891).
         """
         super().__init__()
@@ -44,7 +38,7 @@ class Seq2Seq(nn.Module):
         self.encoder = encoder
         self.bridge = bridge
         self.decoder = decoder
-        self.output = output
+        self.output = output  # R -> V
         self.dropout = dropout
         self.word_dropout = Dropout(word_dropout)
 

@@ -1,8 +1,8 @@
-"""One HTML page to look at: every sentence, what the decoder looked at for each word of it, tables and charts.
+"""An HTML page of translations: every sentence with its attention weights, tables and charts.
 
-The page is a single file that loads nothing: `style.css` and `script.js` are put into `template.html`, and a content
-security policy lets the browser run these two alone. The sentences are text from anywhere, so they reach the
-page as data that `script.js` turns into text nodes, never as markup.
+The page is one file that loads nothing. `style.css` and `script.js` are put into `template.html`, and a content
+security policy allows the browser these two alone. The sentences are untrusted text. They reach the page as data, which
+`script.js` turns into text nodes, never into markup.
 """
 
 import json
@@ -22,7 +22,7 @@ from heed.files.atomic import write
 from heed.page.sentences import Shown, check_sentences, digits
 from heed.text.printable import printable
 
-LARGEST = 40_000  # cells of a heat map: of more a browser makes a matter of seconds
+LARGEST = 40_000  # cells of a heat map: a browser needs seconds for a larger one
 HERE = Path(__file__).parent
 NUMBER = re.compile(r"[-+−]?\d|[-–]?$")
 UNSAFE = str.maketrans({one: f"\\u{ord(one):04x}" for one in "<>&\u2028\u2029"})
@@ -30,7 +30,7 @@ UNSAFE = str.maketrans({one: f"\\u{ord(one):04x}" for one in "<>&\u2028\u2029"})
 
 @dataclass
 class Table:
-    """Plain text in rows, the first column of which names the row; `head` may be empty."""
+    """A table of plain text. The first column names the rows. `head` may be empty."""
 
     title: str
     head: list[str]
@@ -38,18 +38,18 @@ class Table:
     note: str = ""
 
     def numeric(self, column: int) -> bool:
-        """Whether the column holds numbers, which are set to the right; the first never does."""
+        """Return True if the column holds numbers, which are aligned to the right. The first column never does."""
         return column > 0 and all(NUMBER.match(row[column]) for row in self.rows)
 
 
 @dataclass
 class Chart:
-    """Lines over a common x axis: the (x, y) of each system's points, by the system's name."""
+    """Lines with a common x axis. `lines` holds the points (x, y) of each system by its name."""
 
     title: str
     x_label: str
     y_label: str
-    lines: dict[str, list[tuple[float, float]]]  # points that are not finite are left out
+    lines: dict[str, list[tuple[float, float]]]  # a point that is not finite is left out
 
 
 def write_page(
@@ -64,12 +64,23 @@ def write_page(
     charts: Sequence[Chart] = (),
     budget: int = 2_000_000,
 ) -> int:
-    """Writes the page, with as many sentences from the first on as fit into `budget` bytes; returns how many.
+    """Write the page with as many sentences as fit into `budget` bytes, from the first. Returns their number.
 
-    `systems` has what each system made of each sentence, by the system's name. All texts may hold anything: they
-    are shown as they are, what is invisible in them as `printable` does; weights of more than `LARGEST` cells are left
-    out. Raises a `UserError` where the counts of sentences differ, or weights that are not empty have another shape
-    than words of the translation × source words.
+    Any text is safe: it is shown as it is, with invisible characters as `printable` shows them.
+
+    Args:
+        path: the file.
+        title: the page's heading.
+        source_words: of each sentence.
+        references: of each sentence.
+        systems: each system's translations, by its name. Weights of more than `LARGEST` cells are left out.
+        notes: warnings at the top of the page.
+        tables: tables before the sentences.
+        charts: charts before the sentences.
+        budget: bytes.
+
+    Raises:
+        UserError: the numbers of sentences differ, or weights have another shape than words × source words.
     """
     check_sentences(source_words, references, systems)
     data = {
@@ -79,7 +90,7 @@ def write_page(
                 "title": printable(chart.title),
                 "x_label": printable(chart.x_label),
                 "y_label": printable(chart.y_label),
-                "lines": [  # a list: an object would put "2" before "1.5"
+                "lines": [  # a list, because an object in JavaScript would sort "2" before "1.5"
                     {"name": printable(name), "points": [p for p in points if all(map(isfinite, p))]}
                     for name, points in chart.lines.items()
                 ],
@@ -114,7 +125,7 @@ def write_page(
             cut=f"the first {len(sentences):,} of {total:,}" if len(sentences) < total else "",
         ).encode()
 
-    room = budget - len(render([])) - len(f"{total:,}")  # the digits that `cut` may grow by
+    room = budget - len(render([])) - len(f"{total:,}")  # `cut` may grow by these digits
     sentences: list[str] = []
     for source, reference, *shown in zip(source_words, references, *systems.values(), strict=True):
         every = [
@@ -139,11 +150,11 @@ def _clean(words: Sequence[str]) -> list[str]:
 
 
 def _json(value: Any) -> str:
-    """JSON that ends no `<script>`, wherever its texts come from."""
+    """Return JSON whose texts cannot end the `<script>` element."""
     content = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return content.translate(UNSAFE)
 
 
 def _hash(text: str) -> str:
-    """How a content security policy names an inline script or style."""
+    """Return the name of an inline script or style in a content security policy."""
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"

@@ -1,13 +1,13 @@
 "use strict";
-// Texts of the data only ever become text nodes, or values of attributes that hold text.
+// The data is untrusted: its texts become text nodes, or values of attributes that hold text, and nothing else.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const several = data.systems.length > 1;
-const CHUNK = 100; // sentences that the list grows by
-const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"; // of a weight, 0 to 1
+const CHUNK = 100; // sentences that are added to the list at a time
+const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"; // base64: 64 levels of a weight from 0 to 1
 const END = "</s>";
 const UNSPACED = "[\\p{sc=Han}\\p{sc=Hira}\\p{sc=Kana}\\p{sc=Thai}\\p{sc=Lao}\\p{sc=Khmr}\\p{sc=Mymr}\u3000-\u303f\uff00-\uffef]";
-const NO_SPACE = new RegExp(`(?<=${UNSPACED}) (?=${UNSPACED})`, "gu"); // between words of scripts that have none
+const NO_SPACE = new RegExp(`(?<=${UNSPACED}) (?=${UNSPACED})`, "gu"); // a space between words of scripts without spaces
 
 const byId = (id) => document.getElementById(id);
 const [list, detail] = [byId("list"), byId("detail")];
@@ -20,7 +20,7 @@ function fill(element, attributes, ...children) {
   return element;
 }
 
-// --- which sentences ---
+// --- list of sentences ---
 
 const sentences = data.sentences.map(([source, reference, systems], index) => ({
   index,
@@ -30,8 +30,8 @@ const sentences = data.sentences.map(([source, reference, systems], index) => ({
   systems: systems.map(([words, digits, bleu]) => ({ words, digits, bleu, text: textOf(words) })),
 }));
 let chosen = several ? [0, 1] : [0]; // the systems A and B
-let order = []; // the sentences found, as the list has them
-let current = null; // the sentence of the detail
+let order = []; // the sentences that match the search, in the order of the list
+let current = null; // the selected sentence
 
 function textOf(words) {
   const shown = words.at(-1) === END ? words.slice(0, -1) : words;
@@ -43,7 +43,7 @@ function find() {
   const wanted = fold(byId("search").value.trim());
   const bleu = (one, side) => one.systems[chosen[side]].bleu;
   const key = {
-    corpus: () => 0, // sorting is stable
+    corpus: () => 0, // sorting is stable, so the order stays
     best: (one) => -bleu(one, 0),
     worst: (one) => bleu(one, 0),
     short: (one) => one.source.length,
@@ -61,7 +61,7 @@ function find() {
   tabTo(list.children[order.indexOf(current)] ?? list.firstChild);
 }
 
-/** Draws the list as far as the first `number` sentences. */
+/** Extend the list to the first `number` sentences. */
 function extend(number) {
   const drawn = list.children.length;
   const items = order.slice(drawn, Math.max(drawn, number)).map((one, place) => {
@@ -78,13 +78,13 @@ function extend(number) {
   list.append(...items);
 }
 
-/** Of the list, only this item is a stop of the Tab key. */
+/** Make this item the only one in the list that the Tab key reaches. */
 function tabTo(item) {
   for (const other of list.querySelectorAll("[tabindex='0']")) other.tabIndex = -1;
   if (item) item.tabIndex = 0;
 }
 
-/** Shows the sentence, and where it is in the list and the address; returns its item of the list, if it has one. */
+/** Show the sentence, and select it in the list and in the address. Returns its item in the list, or null. */
 function select(one) {
   current = one;
   showDetail();
@@ -98,23 +98,23 @@ function select(one) {
   tabTo(item);
   const above = item.offsetTop - list.scrollTop;
   if (above < 0 || above + item.offsetHeight > list.clientHeight) {
-    list.scrollTop = item.offsetTop - list.clientHeight / 2; // scrollIntoView would move the page as well
+    list.scrollTop = item.offsetTop - list.clientHeight / 2; // scrollIntoView would scroll the page too
   }
   return item;
 }
 
-/** Lets the address lead to what is shown. Browsers refuse more than some hundred changes in as many seconds. */
+/** Put the sentence and the systems into the address. Browsers refuse more than a few hundred changes in a row. */
 function address() {
   const state = new URLSearchParams({ s: current.index + 1 });
   if (several) chosen.forEach((system, side) => state.set("ab"[side], system + 1));
   try {
     history.replaceState(null, "", `#${state}`);
   } catch {
-    // the next change may be allowed
+    // the next change will be accepted
   }
 }
 
-/** Where a key leads in a row of things, null where nowhere. */
+/** Return the place in a row that a key leads to, or null. */
 function step(event, place, length, back, on) {
   const places = { Home: 0, End: length - 1, [back]: Math.max(place - 1, 0), [on]: Math.min(place + 1, length - 1) };
   const to = places[event.key];
@@ -130,7 +130,7 @@ list.addEventListener("click", (event) => {
   const item = event.target.closest("[data-sentence]");
   if (!item) return;
   select(sentences[item.dataset.sentence]).focus({ preventScroll: true });
-  if (detail.getBoundingClientRect().top > innerHeight / 2) detail.scrollIntoView(); // it is below, on a phone
+  if (detail.getBoundingClientRect().top > innerHeight / 2) detail.scrollIntoView(); // on a phone, the detail is below the list
 });
 list.addEventListener("keydown", (event) => {
   const here = order.indexOf(sentences[event.target.dataset.sentence]);
@@ -140,9 +140,9 @@ list.addEventListener("keydown", (event) => {
   if (place !== null) select(order[place]).focus({ preventScroll: true });
 });
 
-// --- one sentence ---
+// --- selected sentence ---
 
-let view = { source: [], systems: [] }; // the words of the detail; of each system {element, words, weights, readout}
+let view = { source: [], systems: [] }; // elements: source words, and {element, words, weights, readout} of each system
 const percent = (weight) => `${Math.round(100 * weight)}\u202f%`;
 
 function showDetail() {
@@ -169,13 +169,13 @@ function sideOf(system, side) {
   const readout = make("p", { class: "readout small", "aria-live": "polite" });
   const label = make("p", { class: "label" }, make("bdi", {}, name), make("span", { class: "bleu" }, `BLEU ${bleu.toFixed(1)}`));
   if (several) label.prepend(make("b", { class: "letter" }, "AB"[side]));
-  const map = weights ? heatMap(name, words, weights) : make("p", { class: "small" }, "It has no weights to show.");
+  const map = weights ? heatMap(name, words, weights) : make("p", { class: "small" }, "There are no weights to show.");
   const element = make("section", { class: "side", "aria-label": name }, label, row, readout, map);
   view.systems.push({ element, words: row.querySelectorAll(".word"), weights, readout });
   return element;
 }
 
-/** Words of which the Tab key reaches one, and the arrow keys the others. */
+/** Return a row of words. The Tab key reaches one of them, and the arrow keys the others. */
 function wordRow(label, words, attribute) {
   const row = make("div", { class: "words", role: "listbox", "aria-orientation": "horizontal", "aria-label": label, dir: "auto" });
   if (words.every((word) => word === END)) row.append(make("span", { class: "small" }, "(empty) "));
@@ -211,14 +211,14 @@ function heatMap(name, words, weights) {
   const table = make(
     "table",
     { class: current.source.length > 13 ? "heat dense" : "heat" },
-    make("caption", {}, "The stronger the colour, the more weight"),
+    make("caption", {}, "A stronger colour is a larger weight"),
     make("thead", {}, make("tr", {}, make("td", { class: "corner" }), ...head)),
     make("tbody", {}, ...rows),
   );
   return make("div", { class: "scroll", role: "region", "aria-label": `Weights of ${name}`, tabindex: 0 }, table);
 }
 
-/** Lights what belongs to a word or cell, and says it; null puts everything out. */
+/** Highlight what belongs to a word or cell, and describe it in words. With null, remove all highlights. */
 function point(element) {
   for (const one of detail.querySelectorAll(".lit, .marked, .row, .column")) {
     one.classList.remove("lit", "marked", "row", "column");
@@ -243,7 +243,7 @@ function point(element) {
   }
 }
 
-/** Colours words by their weights, and says the greatest for those who do not see the colours. */
+/** Colour words by their weights. The largest weights are also written as text, for readers who do not see colours. */
 function light(words, weights, readout, word, arrow) {
   words.forEach((one, place) => {
     one.style.setProperty("--light", weights[place]);
@@ -269,7 +269,7 @@ document.addEventListener("keydown", (event) => {
 
 // --- charts ---
 
-const [LEFT, RIGHT, TOP, BOTTOM, WIDTH, HEIGHT] = [56, 380, 10, 210, 400, 252]; // of the axes, of the picture
+const [LEFT, RIGHT, TOP, BOTTOM, WIDTH, HEIGHT] = [56, 380, 10, 210, 400, 252]; // edges of the axes; size of the picture
 const DASHES = ["none", "7 4", "2 3", "9 3 2 3"];
 const MARKERS = [
   "M-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0z", // circle
@@ -282,12 +282,12 @@ const NUM_COLOURS = 6;
 const number = (value) =>
   value.toLocaleString("en", Math.abs(value) < 100 ? { maximumSignificantDigits: 4 } : { maximumFractionDigits: 1 });
 
-/** Up to seven round numbers, from the least value or below to the greatest or above. */
+/** Return up to seven round numbers that enclose all values. */
 function ticksOf(values) {
   let [low, high] = [Math.min, Math.max].map((extreme) => values.reduce((one, other) => extreme(one, other)));
   if (low === high) [low, high] = [low - (Math.abs(low) / 10 || 1), high + (Math.abs(high) / 10 || 1)];
   const power = 10 ** Math.floor(Math.log10((high - low) / 5));
-  const least = values.every(Number.isInteger) ? 1 : 0; // there is no epoch 1.5
+  const least = values.every(Number.isInteger) ? 1 : 0; // no tick at epoch 1.5
   const size = Math.max(least, power * [1, 2, 5, 10].find((factor) => (high - low) / (power * factor) <= 5));
   const first = Math.floor(low / size + 1e-9);
   const last = Math.ceil(high / size - 1e-9);
@@ -324,7 +324,7 @@ function chartOf({ title, x_label, y_label, lines }) {
   return make("figure", {}, caption, picture, make("ul", { class: "legend small" }, ...legend), table);
 }
 
-/** Colour, dashes and the shape of the markers each tell a line from the others. */
+/** Return a line. Lines differ in colour, in dashes and in the shape of their markers. */
 function lineOf(index, points) {
   const marker = { class: "marker", d: MARKERS[index % MARKERS.length] };
   const every = Math.ceil(points.length / 24);
@@ -350,11 +350,11 @@ function numbersOf(x_label, y_label, lines) {
   return make("table", {}, make("caption", {}, y_label), make("thead", {}, make("tr", {}, ...head)), body);
 }
 
-// --- begin ---
+// --- start ---
 
 const selects = several ? [byId("a"), byId("b")] : [];
 
-/** Takes the sentence and the systems from the address, `#s=17&a=1&b=2`; what it does not say stays. */
+/** Take the sentence and the systems from the address, `#s=17&a=1&b=2`. A part that is missing stays as it is. */
 function follow() {
   const state = new URLSearchParams(location.hash.slice(1));
   const at = (key, many) => (many[state.get(key) - 1] === undefined ? null : state.get(key) - 1);
@@ -379,7 +379,7 @@ byId("search").addEventListener("input", find);
 byId("sort").addEventListener("change", find);
 byId("charts").append(...data.charts.map(chartOf));
 document.querySelector(".skip").addEventListener("click", (event) => {
-  event.preventDefault(); // the address keeps its sentence
+  event.preventDefault(); // the address keeps the sentence
   byId("browser").focus();
 });
 addEventListener("hashchange", follow);

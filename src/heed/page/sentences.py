@@ -1,4 +1,4 @@
-"""The sentences of an evaluation between words, as the page shows them and as `sentences.jsonl` keeps them."""
+"""The sentences of an evaluation with their word alignments: on the page, and in `sentences.jsonl`."""
 
 import json
 import string
@@ -12,25 +12,27 @@ from jaxtyping import Float
 from heed.errors import UserError
 from heed.files.atomic import write_text
 
-DIGITS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"  # 64 levels of a weight
+DIGITS = (
+    string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
+)  # base64: 64 levels of a weight
 
 
 @dataclass
 class Shown:
-    """One system's translation of one sentence, between words."""
+    """One system's translation of one sentence, with the weights between words."""
 
-    words: list[str]  # of the hypothesis; the last may be `</s>`
-    weights: Float[np.ndarray, "T S"]  # what each of them gave each source word; 0 × 0 where nobody knows
-    bleu: float  # of the sentence, 0 to 100
+    words: list[str]  # of the hypothesis; the last word may be `</s>`
+    weights: Float[np.ndarray, "T S"]  # of each word on each source word; 0 × 0 if unknown
+    bleu: float  # sentence BLEU, 0 to 100
 
 
 def save_sentences(
     path: Path, source_words: Sequence[Sequence[str]], references: Sequence[str], shown: Sequence[Shown]
 ) -> None:
-    """Writes one JSON object per line of the corpus: `source`, `reference`, `words`, `weights`, `bleu`.
+    """Write one JSON object per line of the corpus: `source`, `reference`, `words`, `weights`, `bleu`.
 
-    `weights` is one text, row after row: a digit of base64 (A to Z, a to z, 0 to 9, +, /) per weight, 0 to 63
-    for 0 to 1. So a weight that is read again is off by 1/126 at most. Raises a `UserError` as `write_page`.
+    `weights` is one text, row after row (see `digits`). A weight that is read again differs by at most 1/126. Raises
+    `UserError` as `write_page` does.
     """
     check_sentences(source_words, references, {path.name: shown})
     lines = [
@@ -48,9 +50,13 @@ def save_sentences(
 
 
 def load_sentences(path: Path) -> tuple[list[list[str]], list[str], list[Shown]]:
-    """Reads what `save_sentences` wrote: source words, references, and what is shown. `UserError` on a bad line."""
+    """Return the source words, references and translations that `save_sentences` wrote.
+
+    Raises `UserError` if a line is damaged.
+    """
     sources, references, shown = [], [], []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):  # bytes: at line ends alone
+    # `str.splitlines` would split at more characters than line ends.
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             one = json.loads(line)
             source, words, code = one["source"], one["words"], one["weights"]
@@ -63,7 +69,7 @@ def load_sentences(path: Path) -> tuple[list[list[str]], list[str], list[Shown]]
             shown.append(Shown(words, weights / (len(DIGITS) - 1), float(one["bleu"])))
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(
-                f"{path}, line {number}: not a sentence of an evaluation ({error!r}); evaluate the run again"
+                f"{path}, line {number}: not a sentence of an evaluation ({error!r}). Evaluate the run again"
             ) from error
         sources.append(source)
         references.append(one["reference"])
@@ -73,7 +79,7 @@ def load_sentences(path: Path) -> tuple[list[list[str]], list[str], list[Shown]]
 def check_sentences(
     sources: Sequence[Sequence[str]], references: Sequence[str], systems: Mapping[str, Sequence[Shown]]
 ) -> None:
-    """`UserError` where counts of sentences differ, or weights have another shape than words × source words."""
+    """Raise `UserError` if numbers of sentences differ, or weights have another shape than words × source words."""
     for name, many in {"references": references, **systems}.items():
         if len(many) != len(sources):
             raise UserError(f"{name}: {len(many)} sentences, but {len(sources)} sources")
@@ -82,11 +88,11 @@ def check_sentences(
             if one.weights.size and one.weights.shape != (len(one.words), len(source)):
                 raise UserError(
                     f"{name}, sentence {number}: weights of shape {one.weights.shape}, "
-                    f"but {len(one.words)} words for {len(source)} of the source"
+                    f"but {len(one.words)} words and {len(source)} source words"
                 )
 
 
 def digits(weights: Float[np.ndarray, "T S"]) -> str:
-    """The weights, row after row, a digit of base64 each, 0 to 63 for 0 to 1."""
+    """Return the weights, row after row, as one digit of base64 each: 0 to 63 for 0 to 1."""
     levels = np.rint(np.clip(np.nan_to_num(weights), 0, 1) * (len(DIGITS) - 1)).astype(int)
     return "".join(DIGITS[level] for level in levels.flat)

@@ -1,13 +1,13 @@
-"""Subword pieces learnt from the text itself, by the sentencepiece library.
+"""Subword tokenizers, trained by the sentencepiece library.
 
 Kudo and Richardson, "SentencePiece: A simple and language independent subword tokenizer and detokenizer
 for neural text processing", 2018 (1808.06226). `unigram`: Kudo 2018 (1804.10959). `bpe`: Sennrich et al.
 2016 (1508.07909).
 
-Text comes back as it went in: nothing is normalised and every space is kept. Two things make that exact.
-A character the model never saw is spelt in its UTF-8 bytes, one piece each (`byte_fallback`). And since the
-library writes a space as '▁', a '▁' that the user typed becomes two other characters, and back in decoding;
-so does a tab, which cannot stand in the library's table of counted words.
+Decoding gives exactly the text that was encoded: nothing is normalised and every space is kept.
+An unseen character is spelt in its UTF-8 bytes, one piece each (`byte_fallback`). The library writes a
+space as '▁', so a '▁' of the text is replaced by two other characters until decoding. A tab is replaced
+too, because the library's table of counted words is separated by tabs.
 """
 
 import io
@@ -27,14 +27,14 @@ from heed.files.atomic import write
 from heed.text.base import BOS, EOS, PAD, SPECIALS, UNK, UNKNOWN, Tokenizer, TokenizerSettings
 from heed.text.printable import printable
 
-MARK = "\ufdd0"  # Unicode keeps it for programs; where a text has it all the same, it is escaped too
+MARK = "\ufdd0"  # begins an escape; Unicode reserves it for programs, and a text that has it is escaped too
 SAMPLING = Lock()  # the library has one random generator for all threads
-LONGEST_ROW = 2**12  # characters; the library passes over a sentence of more than 2**16 bytes
-CHARACTERS_PER_PIECE = 300  # of the sample that `unigram` learns from
+LONGEST_ROW = 2**12  # characters; the library skips a sentence of more than 2**16 bytes
+CHARACTERS_PER_PIECE = 300  # size of the sample that `unigram` learns from
 
 
 def _escape(text: str) -> str:
-    """Writes '▁' as MARK 1, a tab as MARK 2 and MARK itself as MARK 0, so that no two texts become one."""
+    """Replace '▁' by MARK 1, a tab by MARK 2 and MARK by MARK 0, so that different texts stay different."""
     return text.replace(MARK, MARK + "0").replace("▁", MARK + "1").replace("\t", MARK + "2")
 
 
@@ -43,7 +43,7 @@ def _unescape(text: str) -> str:
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """A trained sentencepiece model. It is only read after loading, so threads can share it."""
+    """A trained sentencepiece model. Threads can share it."""
 
     def __init__(self, model: bytes):
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
@@ -52,18 +52,20 @@ class SentencePieceTokenizer(Tokenizer):
         return len(self._processor)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a line; the first word of a line and the same word within it are the same pieces."""
+        """Return the ids of a line. A word has the same pieces at the start of a line and inside it."""
         return self._processor.encode(_escape(text))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of many lines, by the library's own threads: one per core."""
+        """Return the ids of many lines. The library uses one thread per core."""
         return self._processor.encode([_escape(text) for text in texts])
 
     def sample_batch(self, texts: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
-        """Of `unigram`, a segmentation x with probability ∝ P(x)^alpha (Kudo 2018, 1804.10959, §3.3): less is wilder.
+        """Return the ids of many lines, each line split into pieces at random.
 
-        Of `bpe`, each merge is left out with probability alpha, for good. BPE-dropout's own algorithm (Provilkov et al.
-        2020, 1910.13267) draws again before every merge, and with 0.1 makes as many pieces as 0.05 does here.
+        `unigram` draws a segmentation x with probability ∝ P(x)^alpha (Kudo 2018, 1804.10959, §3.3): a smaller
+        alpha is more random. `bpe` leaves out each merge with probability alpha, once per line. The published
+        BPE-dropout (Provilkov et al. 2020, 1910.13267) draws again before every merge: its 0.1 gives as many
+        pieces as 0.05 here.
         """
         escaped = [_escape(text) for text in texts]
         with SAMPLING:
@@ -73,17 +75,17 @@ class SentencePieceTokenizer(Tokenizer):
             )
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids. Bytes that are not UTF-8, as a model may emit, become U+FFFD."""
+        """Return the text of the ids. UNK and bytes that are not UTF-8 become U+FFFD."""
         return _unescape(self._processor.decode(list(map(int, ids)))).replace("\n", " ")
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """The pieces; '▁' is the space before a word, '<0x41>' a byte."""
+        """Return the pieces. '▁' is the space before a word, '<0x41>' is a byte."""
         return [printable(_unescape(piece)) for piece in self._processor.id_to_piece(list(ids))]
 
 
 @dataclass
 class SentencePiece(TokenizerSettings):
-    """Recipe of a sentencepiece model: `configs/tokenizer/sentencepiece.yaml`."""
+    """Settings of a sentencepiece model: `configs/tokenizer/sentencepiece.yaml`."""
 
     model_type: str = "unigram"  # or "bpe"
     vocab_size: int = 8000  # ids in all, with the 4 specials and the 256 bytes; a small corpus gives fewer
@@ -102,11 +104,13 @@ class SentencePiece(TokenizerSettings):
             )
 
     def train(self, texts: Iterable[str], path: Path) -> Tokenizer:
-        """Learns the pieces and writes the model file: the same lines give the same bytes.
+        """Learn the pieces and write the model file. The same lines give the same bytes.
 
-        The lines are counted as words, which are all that the library makes of them: memory grows with the
-        number of different words. Warns where the corpus supports fewer pieces than asked. A `UserError` where
-        there is no text, or where `vocab_size` cannot hold the characters.
+        The library learns from counted words, so the memory grows with the number of different words.
+        Warns if the corpus supports fewer pieces than `vocab_size`.
+
+        Raises:
+            UserError: there is no text, or `vocab_size` is too small for the characters.
         """
         model = io.BytesIO()
         counts = _count_words(filter(None, texts), self.max_lines)
@@ -121,7 +125,7 @@ class SentencePiece(TokenizerSettings):
                 model_writer=model,
                 model_type=self.model_type,
                 vocab_size=self.vocab_size,
-                hard_vocab_limit=False,  # a corpus too small gives what it has
+                hard_vocab_limit=False,  # a small corpus gives fewer pieces
                 character_coverage=self.character_coverage,
                 byte_fallback=self.byte_fallback,
                 pad_id=PAD,
@@ -131,29 +135,28 @@ class SentencePiece(TokenizerSettings):
                 unk_surface=UNKNOWN,
                 normalization_rule_name="identity",
                 remove_extra_whitespaces=False,
-                max_sentence_length=2**16,  # bytes; the library passes over longer words
+                max_sentence_length=2**16,  # bytes; the library skips longer words
                 num_threads=1,  # sums of floats depend on the number of threads
                 minloglevel=2,  # errors only
             )
         except RuntimeError as error:
             reserved = len(SPECIALS) + 256 * self.byte_fallback
             raise UserError(
-                f"{path}: sentencepiece could not learn tokenizer.vocab_size={self.vocab_size} pieces, "
-                f"{reserved} of them reserved (specials, bytes), from {len(counts)} words: {error}. "
-                "Raise vocab_size or lower character_coverage."
+                f"{path}: sentencepiece cannot learn tokenizer.vocab_size={self.vocab_size} pieces ({reserved} are "
+                f"specials and bytes) from {len(counts)} words ({error}). Raise vocab_size or lower character_coverage"
             ) from error
         write(path, lambda temporary: temporary.write_bytes(model.getvalue()))
         tokenizer = self.load(path)
         if len(tokenizer) < self.vocab_size:
             warnings.warn(
-                f"{path.name}: tokenizer.vocab_size={self.vocab_size} pieces were asked for, but the corpus "
-                f"supports only {len(tokenizer)}; going on with {len(tokenizer)}",
+                f"{path.name}: tokenizer.vocab_size is {self.vocab_size}, but the corpus supports only "
+                f"{len(tokenizer)} pieces; going on with {len(tokenizer)}",
                 stacklevel=2,
             )
         return tokenizer
 
     def load(self, path: Path) -> Tokenizer:
-        """Reads a model file; a `UserError` where it is broken or not from `train`."""
+        """Read a model that `train` wrote. Raises `UserError` if it is broken or from another program."""
         model = path.read_bytes()
         if not model:
             raise UserError(f"{path}: empty tokenizer model; prepare the data again")
@@ -161,7 +164,7 @@ class SentencePiece(TokenizerSettings):
             tokenizer = SentencePieceTokenizer(model)
         except RuntimeError as error:
             raise UserError(f"{path}: not a sentencepiece model ({error}); prepare the data again") from error
-        # The settings stand at the end of the file. Cut off, they'd fall back to ones that drop spaces.
+        # The library's settings are at the end of the file. Without them it would use its defaults, which drop spaces.
         specials = tokenizer.pieces(range(min(len(SPECIALS), len(tokenizer))))
         if specials != list(SPECIALS) or tokenizer.decode(tokenizer.encode("   ")) != "   ":
             raise UserError(f"{path}: cut short, or not a model that heed trained; prepare the data again")
@@ -169,23 +172,23 @@ class SentencePiece(TokenizerSettings):
 
 
 def _count_words(lines: Iterable[str], most: int) -> dict[str, int]:
-    """How often each word stands in the lines, or in a random sample of `most` lines to half as many.
+    """Count the words of the lines, or of a random sample of between `most` / 2 and `most` lines.
 
-    The sample is the same each time. (The library's own is not, and holds the lines.)
+    The same lines give the same sample, in contrast to the library's own sampling, which also keeps all lines in memory.
     """
     counts: Counter[str] = Counter()
     generator, counted, one_in = Random(0), 0, 1
     for line in lines:
         if one_in > 1 and generator.randrange(one_in):
             continue
-        if counted == most:  # forget half of all occurrences, at random, and count half of the lines to come
+        if counted == most:  # forget a random half of the occurrences, and skip half of the later lines
             halves = ((word, generator.getrandbits(count).bit_count()) for word, count in counts.items())
             counts = Counter({word: count for word, count in halves if count})
             counted, one_in = counted // 2, 2 * one_in
         counts.update(line.split(" "))
         counted += 1
-    # Between two spaces, and at the ends of a line, there is an empty word, to the library a '▁' alone. It makes two of
-    # them out of " ", and passes over an empty line of its input.
+    # An empty word, as between two spaces, is a single '▁' to the library. The library skips empty input lines and makes
+    # two '▁' of " ", so one " " is counted for two empty words.
     alone = counts.pop("", 0)
     if alone:
         counts[" "] = (alone + 1) // 2
@@ -193,11 +196,12 @@ def _count_words(lines: Iterable[str], most: int) -> dict[str, int]:
 
 
 def _rows(counts: dict[str, int]) -> Iterator[str]:
-    """The words with their counts, as the library reads them; one occurrence of each stands beside other words.
+    """Yield the lines of the library's input: a word and its count, separated by a tab.
 
-    `unigram` takes as candidates what is repeated in unlike surroundings. A word that is always before the end of a
-    line, or always before a space, is none, however frequent: "sind" became "sin" and "d". With one occurrence before a
-    space and the others before an end, every word that is repeated is a candidate. (docs/LOG.md)
+    `unigram` takes a string as a candidate piece if it is repeated in different contexts. A word that is always
+    followed by the end of a line is no candidate, however frequent: "sind" became "sin" and "d". Therefore one
+    occurrence of each word is put into a line with other words, where a space follows it. Then every repeated
+    word is a candidate. (docs/LOG.md)
     """
     line: list[str] = []
     size = 0
@@ -215,15 +219,16 @@ def _rows(counts: dict[str, int]) -> Iterator[str]:
 
 
 def _trim(counts: dict[str, int], most: int) -> dict[str, int]:
-    """The counts made so small that the words, each as often as it counts, have about `most` characters in all.
+    """Return smaller counts: the text with so many occurrences of each word has about `most` characters.
 
-    To find its first candidates, `unigram` writes every occurrence of every word into one array, with 16 bytes of
-    indices for each character. Here a random share of the occurrences is kept (and every character once), then
-    the counts of the most frequent words are cut to a common bound: it stays far above those of the pieces that
-    are in doubt. On Multi30k and Tatoeba, 8,000 pieces learnt so spell held-out text in 0.2 % fewer to 0.6 % more
-    pieces than those learnt from all of it. (docs/LOG.md)
+    To find its first candidates, `unigram` writes every occurrence of every word into one array. Each character
+    takes 16 bytes of indices there. First a random share of the occurrences is kept, and every character at least
+    once. Then the counts of the most frequent words are cut to a common bound, which is far above the counts of the
+    rare pieces that decide the vocabulary. On Multi30k and Tatoeba, 8,000 pieces learnt from the reduced counts
+    spell held-out text in 0.2 % fewer to 0.6 % more pieces than 8,000 pieces learnt from all the text.
+    (docs/LOG.md)
     """
-    sizes = {word: len(word) + 2 for word in counts}  # with a '▁' before and an end after it
+    sizes = {word: len(word) + 2 for word in counts}  # with the '▁' before it and the end after it
     share = 2 * most / sum(sizes[word] * count for word, count in counts.items())
     if share < 1:
         generator, characters = Random(0), set[str]()

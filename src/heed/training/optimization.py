@@ -32,12 +32,10 @@ def make_optimizer(settings: TrainingSettings, model: nn.Module) -> Optimizer:
 
 
 class Schedule:
-    """The learning rate: a linear warm-up, then one of four schedules.
+    """The learning rate: a linear warm-up, then `constant`, `inverse_sqrt`, `cosine` or `plateau`.
 
-    - `constant`
-    - `inverse_sqrt`: proportional to 1/√step (Vaswani et al. 2017, §5.3).
-    - `cosine`: down to zero at the last step.
-    - `plateau`: halved if the monitored value does not improve for two validations.
+    `inverse_sqrt` is proportional to 1/√step (Vaswani et al. 2017, §5.3). `cosine` falls to zero at the last step.
+    `plateau` halves the rate if the monitored value does not improve in two validations.
     """
 
     def __init__(self, settings: TrainingSettings, optimizer: Optimizer, total_steps: int) -> None:
