@@ -1,10 +1,4 @@
-"""`make bench`, or `python -m benchmarks`: measures it all, prints tables, writes JSON."""
-
-from heed.cli.process import set_up_threads
-
-set_up_threads()  # before torch is imported
-
-# isort: split
+"""Run the benchmarks, print tables, and write JSON: `make bench` or `python -m benchmarks`."""
 
 import json
 import os
@@ -21,21 +15,17 @@ from benchmarks.training import CPU, MIB, QUICK, SCORES, Plan, line
 from heed.device import cpu_name, has_fast_bf16
 from heed.run.directory import Run
 
-PARTS = (
-    "decoding",
-    "training",
-    "startup",
-    "prepare",
-)  # decoding first: training changes the allocator for good
+# Decoding comes first: training changes the allocator until the process ends.
+PARTS = ("decoding", "training", "startup", "prepare")
 
 
 def main(arguments: Sequence[str] | None = None, plan: Plan | None = None) -> None:
-    """Measures the parts that are asked for, in a plan of its own or in the one given."""
-    parser = ArgumentParser(prog="python -m benchmarks", description="Measures heed against a textbook loop.")
-    parser.add_argument("--quick", action="store_true", help="less of everything: under three minutes")
+    """Measure the chosen parts, by the given plan or by the plan that the arguments choose."""
+    parser = ArgumentParser(prog="python -m benchmarks", description="Measure heed against a textbook loop.")
+    parser.add_argument("--quick", action="store_true", help="smaller benchmarks: under three minutes")
     parser.add_argument("--only", default=",".join(PARTS), help="some of %(default)s")
     parser.add_argument("--score", help="one score instead of all: " + ", ".join(SCORES))
-    parser.add_argument("--run", help="a trained run directory, to decode with; by default untrained weights")
+    parser.add_argument("--run", help="decode with this trained run instead of untrained weights")
     parser.add_argument("--out", type=Path, default=Path("bench.json"), help="default: %(default)s")
     chosen = parser.parse_args(arguments)
     only = chosen.only.split(",")
@@ -44,7 +34,7 @@ def main(arguments: Sequence[str] | None = None, plan: Plan | None = None) -> No
     if chosen.score and chosen.score not in SCORES:
         parser.error(f"--score takes one of {', '.join(SCORES)}, not {chosen.score}")
     if chosen.run and Run(chosen.run).config().model.embedding_skip:
-        parser.error(f"--run {chosen.run} has model.embedding_skip, which the textbook's model has not")
+        parser.error(f"--run {chosen.run} has model.embedding_skip, which the textbook's model does not have")
     plan = plan or (QUICK if chosen.quick else Plan())
     if chosen.score:
         plan = plan._replace(scores=(chosen.score,))
@@ -60,7 +50,7 @@ def main(arguments: Sequence[str] | None = None, plan: Plan | None = None) -> No
 
 
 def measure(part: str, plan: Plan, run: str | None) -> dict[str, Any]:
-    """Measures and prints one part."""
+    """Measure one part, and print the results."""
     if part == "decoding":
         return decoding.measure(plan, run)
     if part == "training":
@@ -81,7 +71,7 @@ def measure(part: str, plan: Plan, run: str | None) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What was measured on, and when."""
+    """Return the machine, its settings and the date."""
     return {
         "cpu": cpu_name(),
         "cores": os.cpu_count(),

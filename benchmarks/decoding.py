@@ -1,4 +1,4 @@
-"""Decoding: sentences per second beside the textbook's search, greedy and beam 5, alone and in batches."""
+"""Decoding: sentences per second beside the textbook's search. Greedy and beam 5, single sentences and batches."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,11 +23,11 @@ from benchmarks.training import (
     spread,
     synthetic,
 )
-from heed.run.loading import load_run
 from heed.config.components import build_corpus
+from heed.model import Seq2Seq
 from heed.ops.linear import packed_weights
 from heed.ops.precision import precision as computing
-from heed.model import Seq2Seq
+from heed.run.loading import load_run
 from heed.search.beam import Hypothesis, beam_search
 from heed.search.settings import SearchSettings
 from heed.text import EOS, PAD
@@ -36,17 +36,17 @@ Sources = tuple[Tensor, Tensor]  # ids "B S", lengths "B"
 
 
 def measure(plan: Plan, run: str | None) -> dict[str, Any]:
-    """A row for each search, batch size and precision, printed on the way; both sides get the same batches.
+    """Return a row for each search, batch size and precision, and print it. Both sides get the same batches.
 
-    With a `run`, its best weights and its validation sentences. Else the headline's untrained weights, which would
-    never say EOS on purpose: they are kept from it till the limit, here the length of the source.
+    A `run` decodes its validation sentences with its best weights. Without one, the headline's model has untrained
+    weights. It cannot choose EOS, so all of its translations are as long as their sources, the limit here.
     """
     limits: dict[str, Any] = {}
     if run is not None:
         model, tokenizers, config = load_run(run, "best")
         lines = [src for src, _ in build_corpus(config.data).pairs("val")]
         sources = [[*ids, EOS] for ids in tokenizers.src.encode_batch(lines)]
-        print(f"{run}: its validation sentences, translated to their ends; per second: sentences\n")
+        print(f"{run}: its validation sentences, each translated until EOS; per second: sentences\n")
     else:
         config = configuration(f"score={plan.scores[0]}", *WIRINGS["luong"], *plan.overrides)
         model = make_model(config)
@@ -55,9 +55,7 @@ def measure(plan: Plan, run: str | None) -> dict[str, Any]:
         limits = {"max_length_ratio": 1.0, "max_length_offset": 0}
         batches = synthetic(20, 64, config)
         sources = [ids[ids != PAD].tolist() for batch in batches for ids in batch.src]
-        print(
-            "untrained: every hypothesis runs to its limit, the length of its source; --run PATH for real ones\n"
-        )
+        print("untrained: each translation is as long as its source; take --run PATH for real translations\n")
     model.eval()
     sources.sort(key=len, reverse=True)
     line("width", "batch", "precision", *SPEED, "mean length")
@@ -76,14 +74,11 @@ def measure(plan: Plan, run: str | None) -> dict[str, Any]:
 def measure_search(
     model: Seq2Seq, batches: list[Sources], settings: SearchSettings, rounds: int
 ) -> list[dict[str, Any]]:
-    """A row for each precision: speeds in sentences/s and their ratio, ids of a hypothesis on average."""
+    """Return a row for each precision: speeds in sentences/s, their ratio, and the mean length of a translation."""
     book = textbook.textbook(model)
 
     def search(precision: str, batches: list[Sources]) -> list[list[Hypothesis]]:
-        with (
-            computing(precision, CPU)(),
-            packed_weights(),
-        ):  # once, as the translator: weights are cast once
+        with computing(precision, CPU)(), packed_weights():  # as in the translator: weights are cast once
             return [best for batch in batches for best in beam_search([model], *batch, settings)]
 
     def by_the_book(batches: list[Sources]) -> list[list[Hypothesis]]:

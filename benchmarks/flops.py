@@ -1,4 +1,4 @@
-"""The floating-point operations that one training step of a model needs, by formula."""
+"""The floating-point operations (FLOP) of one training step, by formula."""
 
 from math import prod
 
@@ -13,17 +13,18 @@ from heed.score import Bahdanau, Content, Dot, General, ScaledDot, Score
 
 
 def training_flops(model: Seq2Seq, batch: Batch) -> int:
-    """FLOP of loss and gradients for one batch: matrix products alone, a multiplication and an addition counted as two.
+    """Return the FLOP of loss and gradients for one batch. A multiplication and an addition are two FLOP.
 
-    A product with a matrix of weights takes two per weight and position, at real positions only: once per source token
-    in the encoder and the score's `prepare`, once per target token in the decoder and the output layer, once per
-    sentence in the bridge. Energies and context are products per pair of a target and a source token. Backward takes
-    twice as much as forward: one product for the gradient of each factor.
+    The formula counts matrix products alone, at real positions. A product with a weight matrix takes two FLOP for each
+    weight and position. Encoder and `prepare` have a position for each source token, decoder and output layer for each
+    target token, and the bridge for each sentence. Energies and contexts take products for each pair of a target token
+    and a source token. The backward pass takes twice as much as the forward pass: one product for the gradient of each
+    factor.
 
-    It is what a good implementation needs, whatever this one does: products on padding, and what is computed again,
-    are left out, so they lower a share of peak. Left out too is all that is no matrix product, forward and backward:
-    embedding look-ups, biases, gates, softmax, dropout, the sum and tanh in the additive score, the optimiser. The few
-    products that the zero states at the beginning would save are counted.
+    The formula counts what a good implementation needs. It leaves out products on padding and repeated computations,
+    which therefore lower the share of the peak. It also leaves out everything but matrix products: embeddings, biases,
+    gates, softmax, dropout, the sum and tanh of the additive score, and the optimiser. Products with the initial zero
+    states are counted, although an implementation could save them.
     """
     score = model.decoder.attention.score
     key, query, pair = score_products(score)
@@ -40,10 +41,10 @@ def training_flops(model: Seq2Seq, batch: Batch) -> int:
 
 
 def score_products(score: Score) -> tuple[int, int, int]:
-    """The products of a score's forward pass: for a key (`prepare`), for a query, for a pair of both.
+    """Return the number of products in a score's forward pass: for a key (`prepare`), for a query, and for a pair.
 
-    The shipped scores' are stated. Any other's are counted as it runs with one key and with two; what it does element
-    by element is no product.
+    For heed's scores the numbers are known. Another score is run with one key and with two, and its matrix products are
+    counted. Elementwise operations do not count.
     """
     if type(score) is Bahdanau:
         return score.U_a.weight.numel(), score.W_a.weight.numel(), len(score.v_a)
@@ -58,10 +59,10 @@ def score_products(score: Score) -> tuple[int, int, int]:
 
 @torch.no_grad()
 def _counted(score: Score, num_keys: int) -> tuple[int, int]:
-    """The products of `prepare` and of `forward` with one query."""
+    """Return the number of products in `prepare`, and in `forward` with one query."""
     like = next(score.parameters(), torch.zeros(0))
     states, query = like.new_zeros(1, num_keys, score.key_dim), like.new_zeros(1, 1, score.query_dim)
-    # The counter by itself does not know the product of a matrix with a vector.
+    # torch's counter does not know the product of a matrix and a vector.
     products = {torch.ops.aten.mv: lambda matrix, *_, **__: 2 * prod(matrix)}
     with switch.reference(), FlopCounterMode(display=False, custom_mapping=products) as preparing:
         keys = score.prepare(states)
@@ -71,5 +72,5 @@ def _counted(score: Score, num_keys: int) -> tuple[int, int]:
 
 
 def _weights(module: nn.Module) -> int:
-    """The weights that multiply: all but biases and vectors."""
+    """Return the number of weights in matrices."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.dim() == 2)

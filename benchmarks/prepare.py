@@ -1,4 +1,4 @@
-"""How fast `scripts/prepare.py` is, and how little its memory grows with the corpus."""
+"""The speed of `scripts/prepare.py`, and its memory for corpora of different sizes."""
 
 import json
 import subprocess
@@ -14,11 +14,11 @@ from heed.data.grammar.sentences import sentence
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "prepare.py"
 SIZES = (10_000, 100_000, 1_000_000)  # pairs
-POOL = 100_000  # sentences made by the grammar; a larger corpus repeats them
+POOL = 100_000  # sentences from the grammar; a larger corpus repeats them
 HELD_OUT = 1_000
 
-# Runs a command; prints its seconds and its peak memory in bytes. A process for itself, because a process that is born
-# of another inherits the peak of that, and this benchmark is larger than what it measures.
+# Runs a command, and prints its seconds and its peak memory in bytes. This takes a small process: a child inherits the
+# peak memory of its parent, and the benchmark itself is larger than the command that it measures.
 PROBE = """
 import json, resource, subprocess, sys, time
 start = time.perf_counter()
@@ -31,10 +31,10 @@ sys.exit(done.stderr if done.returncode else 0)
 
 
 def measure(sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
-    """For each number of pairs: seconds of the whole command, pairs per second, peak memory in bytes.
+    """Return the command's seconds, pairs per second and peak memory in bytes, for each number of pairs.
 
-    `memory_ratio` is the peak of the last size over that of the first. The texts are English and German sentences of
-    the grammar in plain files; making them does not count.
+    `memory_ratio` is the peak of the last size divided by the peak of the first size. The corpora are plain files of
+    English and German sentences from the grammar. The time to make them does not count.
     """
     random = Random(1)
     pool = [sentence(random)[:2] for _ in range(min(POOL, max(sizes)))]
@@ -67,7 +67,7 @@ def _write(directory: Path, split: str, pairs: Iterable[tuple[str, str]]) -> Non
 
 
 def main() -> None:
-    """Prints a line for each size, and the ratio."""
+    """Print a line for each size, and the ratio of memory."""
     measured = measure()
     for one in measured["sizes"]:
         print(

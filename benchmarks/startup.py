@@ -1,4 +1,4 @@
-"""How long a user waits: for `--help`, the first training step, the first translation."""
+"""The time that a user waits for `--help`, for the first training step, and for the first translation."""
 
 import subprocess
 import sys
@@ -12,10 +12,10 @@ TINY = ("data=grammar", "data.num_train=200", "data.num_val=10", "data.num_test=
 
 
 def measure(rounds: int = 3) -> dict[str, dict[str, float | list[float]]]:
-    """Seconds from the command to each of the three, a process for each: all rounds, and their median.
+    """Return the seconds that each of the three takes from the start of its process: all rounds and their median.
 
-    The corpus is prepared before. The model is that of the grammar's recipe; it has run before, so the files that
-    Python imports are in the system's cache.
+    The corpus is prepared before, and the model has the sizes of the grammar's recipe. One training has run before, so
+    that the system has cached the files that Python imports.
     """
     with TemporaryDirectory() as temporary:
         directory = Path(temporary)
@@ -43,7 +43,7 @@ def _help() -> float:
 
 
 def _first_step(run: Path, *arguments: str) -> float:
-    """Until the first step has been logged."""
+    """Return the seconds until the first step has been logged."""
     command = [sys.executable, str(SCRIPTS / "train.py"), *arguments, "training.log_every=1", f"run={run}"]
     log = run / "metrics.jsonl"
     start = time.perf_counter()
@@ -58,6 +58,7 @@ def _first_step(run: Path, *arguments: str) -> float:
 
 
 def _first_translation(run: Path) -> float:
+    """Return the seconds until the first translation has been printed."""
     command = [sys.executable, str(SCRIPTS / "translate.py"), f"run={run}"]
     start = time.perf_counter()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -72,7 +73,7 @@ def _first_translation(run: Path) -> float:
 
 
 def main() -> None:
-    """Prints a line for each."""
+    """Print a line for each of the three."""
     for what, seconds in measure().items():
         print(f"{what.replace('_', ' '):18} {seconds['median']:.2f} s")
 

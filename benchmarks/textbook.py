@@ -1,4 +1,4 @@
-"""The yardstick: the same model and search as tutorials write them, one cell and one step at a time."""
+"""The model and search that heed is compared with, as tutorials write them: one cell and one step at a time."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -18,19 +18,19 @@ from heed.search.settings import SearchSettings
 from heed.text import BOS, EOS, PAD
 
 State = list[Tensor]
-"""Each "B H": h (GRU), or h and c (LSTM), of the layers from the bottom up; with input feeding, s̃ "B E" at the end."""
+"""h (GRU) or h and c (LSTM), "B H" each, of the layers from the bottom up. With input feeding, s̃ "B E" comes last."""
 
 
 class Textbook(nn.Module):
-    """What `Seq2Seq` computes, with a tutorial's habits, each of which costs time or memory.
+    """Computes the same as `Seq2Seq`, as tutorials do, which costs time and memory.
 
-    Packed sequences in the encoder; torch's cells in a loop over target positions, with or without input feeding; the
-    score's keys prepared anew at every step; the output layer inside the loop; the logits of all positions, padding
-    too, kept for one cross-entropy.
+    The encoder reads packed sequences. torch's cells run in a loop over target positions, with or without input
+    feeding. The score prepares its keys again at every step. The output layer is inside the loop. The logits of all
+    positions, padding too, are kept for one cross-entropy.
     """
 
     def __init__(self, model: Seq2Seq) -> None:
-        """Takes over the layers of a model, and the weights of those that it has otherwise: see `textbook`."""
+        """Take over the layers of a model. Encoder and cells are new modules with the model's weights."""
         super().__init__()
         decoder, rnn = model.decoder, model.decoder.recurrent.rnn
         C = model.decoder.recurrent.C
@@ -51,7 +51,7 @@ class Textbook(nn.Module):
         self.dropout = nn.Dropout(decoder.dropout.p)
 
     def loss(self, batch: Batch, smoothing: float) -> Float[Tensor, ""]:
-        """The cross-entropy with label smoothing, summed over the real target tokens."""
+        """Return the cross-entropy with label smoothing, summed over the real target tokens."""
         states, mask, state = self.encode(batch.src, batch.src_lengths)
         steps = []
         for previous in batch.tgt_in.unbind(1):
@@ -68,7 +68,7 @@ class Textbook(nn.Module):
     def encode(
         self, src: Int[Tensor, "B S"], src_lengths: Int[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B S K"], Bool[Tensor, "B S"], State]:
-        """Encoder states, the mask of real tokens, the decoder's first state; `src_lengths` is on the CPU."""
+        """Return encoder states, the mask of real tokens, and the first state. `src_lengths` is on the CPU."""
         embedded = self.dropout(self.src_embedding(src))
         packed = pack_padded_sequence(embedded, src_lengths, batch_first=True, enforce_sorted=False)
         outputs, final = self.encoder(packed)
@@ -76,9 +76,8 @@ class Textbook(nn.Module):
         last = final[0] if isinstance(self.encoder, nn.LSTM) else final  # (L · directions) B H
         last = torch.cat(last[-2:].unbind() if self.encoder.bidirectional else [last[-1]], -1)
         bridged = torch.tanh(self.bridge(last)).chunk(len(self.cells) * self.num_tensors, -1)
-        state = [
-            x for layer in reversed(self._layers(bridged)) for x in layer
-        ]  # it gives the top layer's first
+        # The bridge makes the top layer's state first.
+        state = [x for layer in reversed(self._layers(bridged)) for x in layer]
         if self.input_feeding:
             state.append(last.new_zeros(len(src), self.readout.out_features))
         return self.dropout(states), src != PAD, state
@@ -90,7 +89,7 @@ class Textbook(nn.Module):
         states: Float[Tensor, "B S K"],
         mask: Bool[Tensor, "B S"],
     ) -> tuple[Float[Tensor, "B V"], State, Float[Tensor, "B S"]]:
-        """One target position: logits, state, alignment."""
+        """Return logits, state and alignment at one target position."""
         embedded = self.dropout(self.tgt_embedding(previous))
         if self.bahdanau:
             context, alignment = self.attend(state[-self.num_tensors], states, mask)
@@ -109,13 +108,13 @@ class Textbook(nn.Module):
     def attend(
         self, query: Float[Tensor, "B Q"], states: Float[Tensor, "B S K"], mask: Bool[Tensor, "B S"]
     ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B S"]]:
-        """Context and alignment; the keys are prepared here, that is, at every step."""
+        """Return context and alignment. The keys are prepared here, so at every step."""
         energy = self.score(query[:, None], self.score.prepare(states)).squeeze(1)
         alignment = energy.masked_fill(~mask, -torch.inf).softmax(-1)
         return torch.bmm(alignment[:, None], states).squeeze(1), alignment
 
     def recur(self, inputs: Float[Tensor, "B I"], state: State) -> tuple[Float[Tensor, "B H"], State]:
-        """All layers, one step: the top layer's h, and the new state."""
+        """Return the top layer's h and the new state, after one step of all layers."""
         new: State = []
         for cell, before in zip(self.cells, self._layers(state), strict=True):
             inputs = self.dropout(inputs) if new else inputs
@@ -125,18 +124,18 @@ class Textbook(nn.Module):
         return inputs, new
 
     def _layers(self, state: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
-        """The recurrent tensors of each layer."""
+        """Return the recurrent tensors of each layer."""
         size = self.num_tensors
         return [tuple(state[i * size : (i + 1) * size]) for i in range(len(self.cells))]
 
 
 def textbook(model: Seq2Seq) -> Textbook:
-    """The textbook's twin of a model: copies of the same weights, tied where they are tied, and the same dropout."""
+    """Return a textbook model with copies of a model's weights, tied as in the model, and with the same dropout."""
     return Textbook(deepcopy(model)).train(model.training)
 
 
 def _encoder(encoder: Encoder) -> nn.RNNBase:
-    """One module of torch's for all layers and directions, with the weights of heed's nets, which it keeps apart."""
+    """Return one module of torch for all layers and directions, with the weights of heed's separate modules."""
     first = encoder.forwards[0]
     assert isinstance(first, nn.GRU | nn.LSTM)
     num_layers = len(encoder.forwards)
@@ -156,7 +155,7 @@ def _encoder(encoder: Encoder) -> nn.RNNBase:
 
 
 def _cells(rnn: Any, C: Tensor | None) -> nn.ModuleList:
-    """A cell of torch's for each layer. The first one's W is joined with C, the weights of what is fed back."""
+    """Return a cell of torch for each layer. The first cell's W is joined with C, the weights of the fed-back part."""
     make = nn.LSTMCell if isinstance(rnn, nn.LSTM) else nn.GRUCell
     cells = nn.ModuleList()
     for layer in range(rnn.num_layers):
@@ -179,10 +178,10 @@ def _take(to: nn.Module, to_suffix: str, source: nn.Module, suffix: str) -> None
 def beam_search(
     model: Textbook, src: Int[Tensor, "B S"], src_lengths: Int[Tensor, " B"], settings: SearchSettings
 ) -> list[list[Hypothesis]]:
-    """What `heed.search.beam_search` finds, each hypothesis with a copy of its encoder states, till the last has ended.
+    """Return the same hypotheses as `heed.search.beam.beam_search`, computed as tutorials do.
 
-    Rows are hypotheses, N of each sentence one after another, from the first step on; all are reordered at every step,
-    the copied states too. Sentences that are done go on being computed.
+    Rows are hypotheses, N for each sentence from the first step on, and each has a copy of the encoder states. All rows
+    are reordered at every step, with the copied states. Finished sentences are computed until the last one ends.
     """
     num_sentences, width = len(src), settings.width
     states, mask, state = model.encode(src, src_lengths)
@@ -191,7 +190,7 @@ def beam_search(
     ids = src.new_full((num_sentences * width, 1), BOS)
     first_rows = torch.arange(0, len(ids), width, device=src.device)[:, None]
     log_probs = states.new_full((num_sentences, width), -torch.inf)
-    log_probs[:, 0] = 0  # the hypotheses of a sentence begin alike: only the first may be prolonged
+    log_probs[:, 0] = 0  # all hypotheses begin alike, so only the first one may continue
     alignments = states.new_zeros(len(ids), 0, src.size(1))
     finished: list[list[Hypothesis]] = [[] for _ in range(num_sentences)]
     done = torch.zeros_like(limits, dtype=torch.bool)

@@ -1,10 +1,4 @@
-"""Training: target tokens per second beside the textbook loop, share of the machine's peak, memory, operators."""
-
-from heed.cli.process import set_up_threads
-
-set_up_threads()  # before torch is imported
-
-# isort: split
+"""Training: target tokens per second beside the textbook loop, the share of the machine's peak, memory, operators."""
 
 import json
 import os
@@ -31,10 +25,10 @@ from heed.config.schema import TrainConfig, train_config
 from heed.config.sources import CONFIGS
 from heed.data.batches import Batch, Batches
 from heed.device import has_fast_bf16, keep_freed_memory, peak_memory
+from heed.model import Seq2Seq
 from heed.ops.linear import product
 from heed.ops.loop import missing_for_compiling
 from heed.ops.precision import precision as computing
-from heed.model import Seq2Seq
 from heed.run.directory import Run
 from heed.score import Bahdanau
 from heed.text import BOS, EOS, PAD
@@ -42,29 +36,29 @@ from heed.training.trainer import Trainer
 from heed.training.validation import Validator
 
 CPU = torch.device("cpu")
-PRECISIONS = ("fp32", "auto") if has_fast_bf16(CPU) else ("fp32",)  # auto has a row where it is another
+PRECISIONS = ("fp32", "auto") if has_fast_bf16(CPU) else ("fp32",)  # without fast bf16, auto is fp32
 SCORES = ("bahdanau", "content", "dot", "general", "scaled_dot")
 WIRINGS = {
     "luong": ("decoder=luong",),
     "luong-unfed": ("decoder=luong", "decoder.input_feeding=false"),
     "bahdanau": ("decoder=bahdanau",),
 }
-# Averaged weights and a schedule are no part of the textbook's update.
+# The textbook's update has neither averaged weights nor a schedule.
 BASE = ("data=multi30k", "training.ema_decay=0", "training.schedule=constant", "training.warmup_steps=0")
-# What libgomp and oneDNN do where nobody asks for anything else, as heed.cli does.
+# The defaults of libgomp and oneDNN, which `set_up_threads` changes.
 TORCHS = {"GOMP_SPINCOUNT": "300000", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}
-PRODUCT = 2048  # rows and columns of the matrices by whose product the peak is measured
+PRODUCT = 2048  # rows and columns of the matrices whose product measures the peak
 MIB = 2**20
 WIDTH = 12  # of a column
 SPEED = ("per second", "textbook", f"{'ratio (min..max)':>19}")  # columns
 
 
 class Plan(NamedTuple):
-    """How much is measured. The headline is the first score in the luong wiring with input feeding."""
+    """The extent of a benchmark. The headline is the first score in the luong wiring with input feeding."""
 
     scores: tuple[str, ...] = SCORES
     wirings: tuple[str, ...] = tuple(WIRINGS)
-    twin: bool = True  # the headline with LSTM in place of GRU, too
+    lstm: bool = True  # measure the headline with LSTM too
     rounds: int = 5
     num_batches: int = 4  # in a round of training
     batch_size: int = 64  # sentences
@@ -78,21 +72,21 @@ class Plan(NamedTuple):
 FEWER = Plan(
     rounds=3, num_batches=3, decoding=((1, 12), (64, 1)), startup_rounds=1, prepare_sizes=(1_000, 10_000)
 )
-QUICK = FEWER._replace(scores=("bahdanau",), wirings=("luong",), twin=False)
+QUICK = FEWER._replace(scores=("bahdanau",), wirings=("luong",), lstm=False)
 
 
 def measure(plan: Plan) -> dict[str, Any]:
-    """All of it, printed on the way."""
+    """Measure all, print tables, and return the results."""
     keep_freed_memory()  # as scripts/train.py does
     peaks = {"fp32": matrix_peak(torch.float32), "bf16": matrix_peak(torch.bfloat16)}
     found = ", ".join(f"{name} {peak / 1e9:,.0f} GFLOP/s" for name, peak in peaks.items())
-    print(f"matrix products: {found}; share: of that peak. per second: target tokens")
-    print("memory: MiB above the peak before the first update. Each side has a process of its own:", end=" ")
+    print(f"matrix products: {found}; share: of this peak. per second: target tokens")
+    print("memory: MiB above the peak before the first update. Each side has its own process:", end=" ")
     print("heed with its settings of allocator and threads, the textbook with torch's\n")
     line("cell", "score", "wiring", "precision", *SPEED, "share", "memory", "textbook", "memory ratio")
     rows = []
     models = [("gru", score, wiring) for score in plan.scores for wiring in plan.wirings]
-    if plan.twin:
+    if plan.lstm:
         models.append(("lstm", plan.scores[0], "luong"))
     for cell, score, wiring in models:
         overrides = (f"score={score}", *WIRINGS[wiring], f"model.cell={cell}", *plan.overrides)
@@ -119,7 +113,7 @@ def measure(plan: Plan) -> dict[str, Any]:
 
 
 def measure_model(overrides: Sequence[str], plan: Plan, peaks: dict[str, float]) -> list[dict[str, Any]]:
-    """A row for each precision: speeds in tokens/s and their ratio, share of the precision's peak, bytes of memory."""
+    """Return a row for each precision: speeds in tokens/s, their ratio, share of the peak, and bytes of memory."""
     config = configuration(*overrides)
     batches = synthetic(plan.num_batches, plan.batch_size, config)
     tokens = sum(int(batch.tgt_lengths.sum()) for batch in batches)
@@ -149,7 +143,7 @@ def measure_model(overrides: Sequence[str], plan: Plan, peaks: dict[str, float])
 
 
 def measure_unfed(score: str, plan: Plan) -> dict[str, float]:
-    """How many times faster the luong wiring trains without input feeding, in `auto`."""
+    """Return the speed of the luong wiring without input feeding divided by its speed with it, in `auto`."""
     with ExitStack() as stack:
         updates = {}
         for wiring in ("luong", "luong-unfed"):
@@ -161,12 +155,15 @@ def measure_unfed(score: str, plan: Plan) -> dict[str, float]:
 
 
 def top_operators(overrides: Sequence[str], plan: Plan) -> list[dict[str, Any]]:
-    """The 12 operators that three updates in `auto` spend most time in, without what they call: share of the time."""
+    """Return the 12 operators that take most time in three updates in `auto`, and their shares.
+
+    An operator's time does not include the operators that it calls.
+    """
     config = configuration(*overrides)
     batches = synthetic(3, plan.batch_size, config)
     with heed_update(config, "auto", batches) as update, ExitStack() as stack:
         for i, batch in enumerate(batches * 2):
-            if i == len(batches):  # warm
+            if i == len(batches):  # the first updates are for warm-up
                 profiled = stack.enter_context(profile(activities=[ProfilerActivity.CPU]))
             update(batch)
     events = sorted(profiled.key_averages(), key=lambda event: -event.self_cpu_time_total)
@@ -178,23 +175,26 @@ def top_operators(overrides: Sequence[str], plan: Plan) -> list[dict[str, Any]]:
 
 
 def configuration(*overrides: str) -> TrainConfig:
-    """What `scripts/train.py` would make of these overrides, on Multi30k."""
+    """Return the configuration that `scripts/train.py` would make of these overrides, on Multi30k."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return train_config(compose("train", [*BASE, *overrides]), {})
 
 
 def make_model(config: TrainConfig) -> Seq2Seq:
-    """The model of a configuration, initialised."""
+    """Return the initialised model of a configuration."""
     return build_model(config, (config.tokenizer["vocab_size"],) * 2, joint=True)
 
 
 def synthetic(num: int, size: int, config: TrainConfig) -> list[Batch]:
-    """Batches of `size` pairs, short to long: lengths like those of Multi30k, de to en, in 8,000 pieces; random ids."""
+    """Return batches of `size` pairs of random ids, from short to long.
+
+    The lengths are distributed as in Multi30k, German to English, with 8,000 joint pieces.
+    """
     random = np.random.default_rng(1)
-    first = random.normal(15.3, 5.7, 29_000)  # as many pairs, so that lengths in a batch are as even
+    first = random.normal(15.3, 5.7, 29_000)  # as many pairs as in Multi30k
     second = 3.5 + 0.73 * first + random.normal(0, 2.6, len(first))  # correlation 0.85
     src, tgt = (1 + x.round().clip(3, 40).astype(np.int64) for x in (first, second))  # EOS counted
-    order = np.lexsort((np.where(tgt % 2, src, -src), tgt))  # as heed's batches are
+    order = np.lexsort((np.where(tgt % 2, src, -src), tgt))  # the order of heed's batches
     batches = []
     for rows in spread([order[i : i + size] for i in range(0, len(order) - size + 1, size)], num):
         src_ids, tgt_ids = (_ids(x[rows], config.tokenizer["vocab_size"], random) for x in (src, tgt))
@@ -212,7 +212,7 @@ def _ids(lengths: Any, vocabulary: int, random: np.random.Generator) -> Any:
 
 
 def spread(items: Sequence[Any], num: int) -> list[Any]:
-    """So many of them, evenly from the first to the last."""
+    """Return `num` items, evenly spread from the first to the last."""
     return [items[(2 * i + 1) * len(items) // (2 * num)] for i in range(min(num, len(items)))]
 
 
@@ -220,20 +220,20 @@ def spread(items: Sequence[Any], num: int) -> list[Any]:
 def heed_update(
     config: TrainConfig, precision: str, batches: list[Batch]
 ) -> Iterator[Callable[[Batch], object]]:
-    """One update by heed's own trainer, in a run directory that is removed."""
+    """Yield a function that makes one update by heed's trainer, in a temporary run directory."""
     with TemporaryDirectory() as directory:
-        some = cast(Batches, batches)  # their number is all that is asked for
-        none = cast(Validator, None)  # no validation comes
+        some = cast(Batches, batches)  # the trainer needs only their number
+        none = cast(Validator, None)  # there is no validation
         compiled = config.training.compile and not missing_for_compiling()
         run, context = Run(directory), computing(precision, CPU, compiled)
         trainer = Trainer(make_model(config), some, none, config.training, run, config.seed, CPU, context)
         yield lambda batch: trainer.update([batch])
         trainer.monitor.close()
-        torch._dynamo.reset()  # no model's compiled code stands in the way of the next
+        torch._dynamo.reset()  # forget the compiled code of this model
 
 
 def textbook_update(config: TrainConfig) -> Callable[[Batch], None]:
-    """One update of the textbook's, in float32: loss, gradient, clipping, Adam, with heed's settings."""
+    """Return the textbook's update in float32: loss, gradient, clipping, Adam, with heed's settings."""
     book, settings = textbook(make_model(config)).train(), config.training
     beta1, beta2 = settings.betas
     optimizer = torch.optim.Adam(book.parameters(), settings.learning_rate, (beta1, beta2))
@@ -248,13 +248,13 @@ def textbook_update(config: TrainConfig) -> Callable[[Batch], None]:
 
 
 def numbered(update: Callable[[Batch], object], batches: Sequence[Batch]) -> Callable[[int], object]:
-    """The update with batch i."""
+    """Return a function that makes the update with batch i."""
     return lambda i: update(batches[i])
 
 
 @contextmanager
 def textbook_process(overrides: Sequence[str], num: int, size: int) -> Iterator[Callable[[int], object]]:
-    """Updates by the textbook with batch i, in a process that has torch's own defaults, as the peers have."""
+    """Yield a function that makes the textbook's update with batch i, in a process with torch's default settings."""
     arguments = json.dumps({"overrides": overrides, "num": num, "size": size})
     command = [sys.executable, "-m", "benchmarks.training", "serve", arguments]
     with subprocess.Popen(
@@ -278,7 +278,7 @@ def textbook_process(overrides: Sequence[str], num: int, size: int) -> Iterator[
 
 
 def serve(overrides: Sequence[str], num: int, size: int) -> None:
-    """In the child: an update for each line of standard input."""
+    """Make an update for each line of standard input. Runs in the child process."""
     config = configuration(*overrides)
     update, batches = textbook_update(config), synthetic(num, size, config)
     for order in sys.stdin:
@@ -289,9 +289,9 @@ def serve(overrides: Sequence[str], num: int, size: int) -> None:
 def compare(
     sides: Mapping[str, Callable[[Any], object]], items: Sequence[Any], amount: float, rounds: int
 ) -> dict[str, dict[str, Any]]:
-    """For each side: `amount` per second, and how many times faster than the first side's, over the rounds.
+    """Return each side's `amount` per second, and the ratio to the first side's speed, over the rounds.
 
-    In a round each side does all items; they take turns in going first. One round more, the first, does not count.
+    In a round each side does all items. The sides take turns in going first. An additional first round does not count.
     """
     names = list(sides)
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -304,7 +304,7 @@ def compare(
     found = {}
     for name in names:
         pairs = list(zip(seconds[names[0]], seconds[name], strict=True))[1:]
-        ratio = [yardstick / own for yardstick, own in pairs]
+        ratio = [first / own for first, own in pairs]
         found[name] = {"per_second": _spans([amount / own for _, own in pairs]), "ratio": _spans(ratio)}
     return found
 
@@ -314,34 +314,34 @@ def _spans(values: Sequence[float]) -> dict[str, float]:
 
 
 def interval(values: dict[str, float]) -> str:
-    """For a table."""
+    """Return the median and the range for a table."""
     return f"{values['median']:.2f} ({values['min']:.2f}..{values['max']:.2f})".rjust(19)
 
 
 def speed(row: dict[str, Any]) -> tuple[str, str, str]:
-    """For a table: per second, the textbook's, the ratio."""
+    """Return a row's speed, the textbook's speed and their ratio for a table."""
     return f"{row['per_second']['median']:,.1f}", f"{row['textbook']['median']:,.1f}", interval(row["ratio"])
 
 
 def line(*cells: object) -> None:
-    """Of a table."""
+    """Print a line of a table."""
     print(" ".join(f"{cell!s:>{WIDTH}}" for cell in cells), flush=True)
 
 
 @torch.inference_mode()
 def matrix_peak(dtype: torch.dtype) -> float:
-    """FLOP/s of the fastest of several products of square matrices, by torch or by heed's own."""
+    """Return the FLOP/s of the fastest of several products of square matrices, by torch or by heed."""
     a, b = torch.randn(2, PRODUCT, PRODUCT).to(dtype)
     sides = {"torch": lambda _: torch.mm(a, b), "heed": lambda _: product(a, b)}
     return float(max(one["per_second"]["max"] for one in compare(sides, [0], 2 * PRODUCT**3, 8).values()))
 
 
-# Runs a command. A process for itself, because a process that is born of another inherits the peak of that.
+# Runs a command in a small process between: a child inherits the peak memory of its parent.
 SMALL = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
 
 
 def in_child(what: str, **arguments: Any) -> dict[str, int]:
-    """Peak memory in bytes of another process that does `updates` or `energies`, and how much of it is above before."""
+    """Return the peak memory of a process that runs `updates` or `energies`, and its growth in the run, in bytes."""
     command = [sys.executable, "-m", "benchmarks.training", what, json.dumps(arguments)]
     small = [sys.executable, "-c", SMALL, *command]
     environment = os.environ | (TORCHS if arguments.get("side") == "textbook" else {})
@@ -353,7 +353,10 @@ def in_child(what: str, **arguments: Any) -> dict[str, int]:
 
 
 def updates(side: str, overrides: Sequence[str], num: int, size: int) -> tuple[int, int]:
-    """In the child: two updates with each batch, by the textbook or by heed in a precision."""
+    """Make two updates with each batch. Returns the peak memory before and after. Runs in the child process.
+
+    `side` is "textbook", or the precision that heed computes in.
+    """
     config = configuration(*overrides)
     batches = synthetic(num, size, config)
     with ExitStack() as stack:
@@ -369,7 +372,7 @@ def updates(side: str, overrides: Sequence[str], num: int, size: int) -> tuple[i
 
 
 def energies(sizes: Sequence[int]) -> tuple[int, int]:
-    """In the child: the additive score of every query with every key, and its gradient."""
+    """Compute additive energies and their gradients. Returns the peak memory before and after. Runs in the child."""
     B, N, S, A = sizes
     score, query, states = Bahdanau(A, A), torch.randn(B, N, A), torch.randn(B, S, A)
     before = peak_memory(CPU)

@@ -1,4 +1,4 @@
-"""What the whole suite shares: shapes in heed's signatures are checked, torch keeps to one thread, no test is timed."""
+"""Settings of the whole suite: shapes in heed's signatures are checked, torch has one thread, no test is timed."""
 
 import signal
 import sys
@@ -26,7 +26,7 @@ settings.load_profile("heed")
 
 @pytest.fixture
 def heard_signals() -> Iterator[None]:
-    """What the test begins hears a closed terminal and Ctrl-C, even where nohup or a script's `&` began the tests."""
+    """Let processes of the test hear a closed terminal and Ctrl-C, even if nohup or a script's `&` began the tests."""
     heard = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
     before = {number: signal.signal(number, handler) for number, handler in heard.items()}
     yield

@@ -1,4 +1,4 @@
-"""A score of your own: one class here, one YAML in configs/score/."""
+"""Your own score: one class in this file, and one YAML in configs/score/."""
 
 from math import sqrt
 
@@ -8,9 +8,9 @@ from heed.score import Score
 
 
 class Distance(Score):
-    """-sharpness · ‖W_a s - h‖² / √K: the nearer a key is to the transformed query, the higher its energy.
+    """-sharpness · ‖W_a s - h‖² / √K. The nearer a key is to the transformed query, the higher is its energy.
 
-    The softmax of it weighs each key by a Gaussian bump around W_a s. `W_a`: K × Q.
+    After the softmax, the weight of a key is a Gaussian function of its distance from W_a s. `W_a`: K × Q.
     """
 
     equation = "-sharpness · ‖W_a s - h‖² / √K"
@@ -22,6 +22,6 @@ class Distance(Score):
         self.W_a = nn.Linear(query_dim, key_dim, bias=False)
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
-        """Energies of N queries (B N Q) with S keys (B S K): B N S."""
+        """Return the energies (B N S) of N queries (B N Q) with S keys (B S K)."""
         difference = self.W_a(query)[:, :, None] - keys[:, None]  # B N S K
         return -self.sharpness * difference.square().sum(-1) / sqrt(self.key_dim)

@@ -1,4 +1,4 @@
-"""What the machine offers: device, processor, memory."""
+"""The machine: device, processor, memory."""
 
 import ctypes
 import platform

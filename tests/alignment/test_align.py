@@ -99,7 +99,7 @@ def test_which_word_a_piece_belongs_to(pieces, line, words):
 
 
 class Spelled(Tokenizer):
-    """A word is its letters, of which the first has the mark."""
+    """A word is its letters. The first letter has the mark."""
 
     def __len__(self):
         return 128
@@ -212,7 +212,7 @@ def test_forced_decoding_has_no_dropout():
 
 
 def _log_probs(model, source: list[int], target: list[int]) -> list[float]:
-    """Of each piece of the target and EOS, by the whole model at once."""
+    """Return the log-probability of each piece of the target and EOS, by the whole model at once."""
     src, following = torch.tensor([[*source, EOS]]), torch.tensor([[*target, EOS]])
     readouts, _ = model(src, torch.tensor([src.size(1)]), torch.tensor([[2, *target]]))
     return model.output(readouts).log_softmax(-1).gather(-1, following[..., None]).flatten().tolist()

@@ -70,7 +70,7 @@ def test_is_what_torch_counts(score, wiring, cell):
 
 @pytest.mark.parametrize("wiring", WIRINGS)
 def test_a_step_of_heeds_own(wiring):
-    """Within 1 %: autograd need not make the gradients of the zeros that the nets begin with and that are first fed."""
+    """The two agree within 1 %: autograd need not make the gradients of the first states, which are zero."""
     model, batch = make_model("general", wiring, (V, V)).double(), make_batch([S] * B, [T] * B)
     with FlopCounterMode(display=False) as counter:
         readouts, _ = model(batch.src, batch.src_lengths, batch.tgt_in)

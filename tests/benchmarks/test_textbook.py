@@ -39,7 +39,7 @@ def opinionated(score: str, wiring: str, **settings) -> Seq2Seq:
 
 
 def heeds_name(name: str, wiring: str) -> str:
-    """Of a parameter of the textbook."""
+    """Return heed's name of a parameter of the textbook."""
     name = re.sub(r"^bridge", "bridge.W_s", name)
     name = re.sub(r"^score", "decoder.attention.score", name)
     name = re.sub(r"^readout", "decoder.deep_output" if wiring == "bahdanau" else "decoder.W_c", name)

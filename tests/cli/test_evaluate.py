@@ -1,4 +1,4 @@
-"""`evaluate` and `compare` on the runs of this folder: what they take from a run, and which evaluation is found again."""
+"""`evaluate` and `compare`: what they take from a run, and which evaluation they find again."""
 
 import os
 import re
@@ -170,7 +170,7 @@ def test_an_evaluation_of_another_shape_is_made_again(run: Path, damage: dict[st
     damaged = {key: value for key, value in (read_json(file) | damage).items() if value is not None}
     write_json(file, damaged)
     command("compare", f"runs={copy}", f"out={run.parent / 'shapes'}", "trials=100", "samples=100")
-    assert "the evaluation is made again" in caplog.text and read_json(file)["info"]["search"]["width"] == 5
+    assert "The evaluation is made again" in caplog.text and read_json(file)["info"]["search"]["width"] == 5
 
 
 def test_an_evaluation_is_known_by_the_weights_it_was_made_with(run: Path, monkeypatch) -> None:
@@ -253,7 +253,7 @@ def test_a_comparison_reports_other_training_text(run: Path) -> None:
     summary = command(  # two systems by their names
         "compare", f"runs=[{run},{copy}]", f"out={run.parent / 'apart'}", "trials=100", "samples=100"
     )
-    assert summary["notes"][0].startswith("the systems differ beyond their scores, in corpus:")
+    assert summary["notes"][0].startswith("the systems differ in more than the score: corpus ")
     assert list(summary["fairness"]["configurations"]) == ["corpus"]
     for path, number in ((run, 1), (copy, 2)):
         shutil.copytree(path, run.parent / "pooled" / f"seed{number}")

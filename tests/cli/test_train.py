@@ -147,7 +147,7 @@ def test_a_run_is_one_directory(tmp_path: Path, where: str) -> None:
 
 
 def test_a_run_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="^/dev/null/run/.lock cannot be written"):
+    with pytest.raises(UserError, match=r"^/dev/null/run/\.lock cannot be written"):
         command("train", *overrides(tmp_path), "run=/dev/null/run")
 
 
@@ -253,7 +253,7 @@ def test_r_drop_without_dropout_is_warned_of(run: Path, tmp_path: Path, caplog) 
         (["+names.data=mine"], "names: heed fills it"),
         (
             ["data.train=test"],
-            "data.train=test, data.val=val, data.test=['test']: one file would be of two splits",
+            "data.train=test, data.val=val, data.test=['test']: two splits have the same file",
         ),
     ],
 )

@@ -127,10 +127,11 @@ def test_a_full_disk_is_reported_in_a_line() -> None:
     os.write(writer, b"ene\n" * 3)
     os.close(writer)
     errors, end = os.pipe()
-    with open("/dev/full", "w") as full:
-        with Started("translate", f"run={RUN}", streams=(reader, full.fileno(), end)) as started:
-            os.close(reader), os.close(end)
-            assert started.wait(60) == 2
+    full = os.open("/dev/full", os.O_WRONLY)
+    with Started("translate", f"run={RUN}", streams=(reader, full, end)) as started:
+        for number in (reader, full, end):
+            os.close(number)
+        assert started.wait(60) == 2
     with open(errors, encoding="utf-8") as file:
         shown = file.read()
     assert shown.startswith("error: standard output cannot be written (") and shown.count("\n") == 1
@@ -158,10 +159,9 @@ def test_it_answers_at_once_and_ends_at_once_while_it_waits_for_a_line() -> None
             process.stdin.close()
 
 
-def test_a_prompt_translates_and_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_translates_and_draws() -> None:
     controller, terminal = pty.openpty()
     errors, end = os.pipe()
-    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")  # as in most locales
     with Started("translate", f"run={RUN}", streams=(terminal, terminal, end)) as started:
         os.close(terminal), os.close(end)
         shown = ""

@@ -545,5 +545,5 @@ def test_tables_say_what_the_numbers_are() -> None:
         (6, 32)
     ]  # seven sentences say nothing
     titles = [one.title for one in tables(summarise("t", systems_of(runs[:2]), [], []))]
-    assert "Quality" in titles and "Differences in BLEU" not in titles  # of which there are none
+    assert "Quality" in titles and "Differences in BLEU" not in titles  # there are none
     assert "first epoch were NOT IDENTICAL" in fairness.note

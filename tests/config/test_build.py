@@ -8,12 +8,12 @@ import torch
 from helpers.runs import command, config, overrides, write_corpus
 from torch import Tensor
 
-from heed.training.setup import build_trainer, fingerprints
-from heed.run.loading import load_run
 from heed.config.components import component
-from heed.run.directory import Run
-from heed.score import Score
 from heed.run.checkpoints import save_state
+from heed.run.directory import Run
+from heed.run.loading import load_run
+from heed.score import Score
+from heed.training.setup import build_trainer, fingerprints
 
 
 class Plain(Score):

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra.utils import get_class
 from helpers.models import PRIMARY, ROOT, composed, train_config
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 import heed.config.schema
-from heed.config.model import build_model
 from heed.cli import scores
 from heed.config.components import build_corpus, build_tokenizer_settings
+from heed.config.model import build_model
 from heed.config.schema import EvaluateConfig, ModelSettings, TrainingSettings, typed
 from heed.data.multi30k import TOKENISED
 from heed.search.settings import SearchSettings
@@ -165,7 +165,7 @@ def test_the_recipes_for_quality_leave_nothing_to_defaults(pair: str) -> None:
     """Who changes a default of model, training or pieces does not change what was published."""
     recipe = yaml.safe_load((CONFIGS / "experiment" / f"multi30k_{pair}.yaml").read_text())
     of_the_watcher = {"max_steps", "validate_every", "save_every", "keep", "log_every", "patience"}
-    of_the_watcher |= {"max_bad_steps", "num_samples"}
+    of_the_watcher |= {"max_bad_steps", "num_samples", "strict_resume"}
     assert list(recipe["model"]) == [field.name for field in fields(ModelSettings)]
     assert list(recipe["training"]) == [
         field.name for field in fields(TrainingSettings) if field.name not in of_the_watcher

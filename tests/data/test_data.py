@@ -20,16 +20,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.runs import write_corpus as tiny_corpus
 from hypothesis import given
 from hypothesis import strategies as st
-from helpers.runs import write_corpus as tiny_corpus
 
 import heed.data
 from heed.data import Files, Multi30k, Tsv
 from heed.data.download import ATTEMPTS, CHUNK, download
+from heed.data.lines import decode_lines, read_aligned, read_lines
 from heed.data.multi30k import TOKENISED
 from heed.data.prepare import prepare
-from heed.data.lines import decode_lines, read_aligned, read_lines
 from heed.data.store import StoreWriter, TokenStore
 from heed.files.locks import locked
 from heed.text import Word
@@ -327,7 +327,7 @@ def test_of_two_that_download_a_file_one_waits(server: Server, tmp_path: Path) -
 
 def test_a_disk_without_room_for_a_download_is_named(server: Server, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError, match=r"file\.gz\.part cannot be written .*No space left.*make room"):
+    with pytest.raises(OSError, match=r"file\.gz\.part cannot be written .*No space left.*Make room"):
         download(server.url, tmp_path / "file.gz", DIGEST)
 
 
@@ -343,7 +343,7 @@ def test_download_cut_off_replies_are_continued(server: Server, tmp_path: Path) 
 
 def test_download_next_run_goes_on_with_the_part(server: Server, tmp_path: Path) -> None:
     server.cuts = [10_007] * ATTEMPTS
-    with pytest.raises(ValueError, match=r"/file\.gz: download failed .*run the command again"):
+    with pytest.raises(ValueError, match=r"/file\.gz: download failed .*Run the command again"):
         download(server.url, tmp_path / "file.gz", DIGEST)
     assert not (tmp_path / "file.gz").exists()
     part = (tmp_path / "file.gz.part").read_bytes()

@@ -1,1 +1,1 @@
-"""What tests share: models, runs, checks of shapes."""
+"""Shared by tests: models, runs, checks of shapes."""

@@ -57,7 +57,7 @@ def joins_any_sizes(name: str) -> bool:
 
 
 def composed(name: str, *overrides: str, **options: Any) -> DictConfig:
-    """What Hydra makes of a YAML in configs/."""
+    """Return what Hydra composes from a YAML in configs/."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return compose(name, list(overrides), **options)
 

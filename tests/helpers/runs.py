@@ -4,13 +4,15 @@ import multiprocessing
 import os
 import random
 import re
+import resource
 import runpy
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from multiprocessing import reduction
 from pathlib import Path
@@ -24,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from heed.cli.command import choices
 from heed.cli.train import train
 from heed.config.schema import TrainConfig, train_config, typed
+from heed.errors import UserError
 from helpers.models import PRIMARY, ROOT, composed
 
 # The server has imported torch, so that a new process has it at once.
@@ -81,9 +84,10 @@ def overrides(directory: Path) -> list[str]:
     ]
 
 
-def config(directory: Path, *more: str) -> TrainConfig:
-    """Return the tiny configuration as `scripts/train.py` makes it."""
-    return train_config(*with_names("train", *overrides(directory), *more))
+def config(directory: Path, *more: str, without: str = " ") -> TrainConfig:
+    """Return the tiny configuration as `scripts/train.py` makes it, less the overrides of the group `without`."""
+    kept = [one for one in overrides(directory) if not one.startswith(without)]
+    return train_config(*with_names("train", *kept, *more))
 
 
 def with_names(name: str, *arguments: str) -> tuple[DictConfig, dict[str, str]]:
@@ -94,18 +98,31 @@ def with_names(name: str, *arguments: str) -> tuple[DictConfig, dict[str, str]]:
     return composed_config, choices(composed_config, chosen)
 
 
-def command(name: str, *arguments: str, checked: bool = False) -> Any:
-    """Call a command's function in this process. Its errors are raised.
+@contextmanager
+def shapes_checked(on: bool) -> Iterator[None]:
+    """Check the shapes in heed's signatures at every call inside the block, or do not."""
+    with patch.object(jaxtyping.config, "jaxtyping_disable", not on):
+        yield
 
-    Unless `checked`, shapes in signatures are not checked, and only one heat map of an evaluation is drawn: both take
-    a third of the time, and a test of each command is enough.
+
+@contextmanager
+def quick(on: bool = True) -> Iterator[None]:
+    """Check no shapes, and draw only one heat map of an evaluation, inside the block.
+
+    The checks and the heat maps take a third of the time each, and one test of each command has them.
     """
+    if not on:
+        yield
+        return
+    with shapes_checked(False), patch("heed.evaluation.report.NUM_HEATMAPS", 1):
+        yield
+
+
+def command(name: str, *arguments: str, checked: bool = False) -> Any:
+    """Call a command's function in this process, as `quick` unless `checked`. Its errors are raised."""
     config, names = with_names(name, *arguments)
     assert config.pop("fast")
-    with ExitStack() as stack:
-        if not checked:
-            stack.enter_context(patch.object(jaxtyping.config, "jaxtyping_disable", True))
-            stack.enter_context(patch("heed.evaluation.report.NUM_HEATMAPS", 1))
+    with quick(not checked):
         if name == "train":
             return train(train_config(config, names), config.run)
         package = {"evaluate": "evaluation", "compare": "comparison"}.get(name, "cli")
@@ -189,18 +206,54 @@ def script(
     before: Callable[[], object] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a script to its end in a new process, as `subprocess.run` does."""
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    pipes = [os.pipe(), os.pipe()]
+    with tempfile.TemporaryFile() as given, ThreadPoolExecutor() as threads:
         given.write(input.encode())
         given.flush()
         given.seek(0)
-        streams = (given.fileno(), out.fileno(), err.fileno())
+        streams = (given.fileno(), *(writer for _, writer in pipes))
         with Started(name, *arguments, streams=streams, cwd=cwd, before=before) as started:
+            for _, writer in pipes:
+                os.close(writer)
+            shown = [threads.submit(_read_all, reader) for reader, _ in pipes]
             status = started.wait(timeout)
-        shown = []
-        for file in (out, err):
-            file.seek(0)
-            shown.append(file.read().decode())
-    return subprocess.CompletedProcess(started.command, status, *shown)
+        return subprocess.CompletedProcess(started.command, status, *(one.result() for one in shown))
+
+
+def _read_all(reader: int) -> str:
+    with open(reader, encoding="utf-8") as file:
+        return file.read()
+
+
+def most_memory(use: Callable[..., object], *arguments: object) -> tuple[int, str]:
+    """Call a function in a new process. Returns how many MiB its memory grew at most, and the `UserError` it raised.
+
+    The function must be one of a module. The process may take 16 GiB.
+    """
+    receiver, sender = processes.Pipe(duplex=False)
+    process = processes.Process(target=_measure, args=(sender, use, arguments))
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(100):
+            raise subprocess.TimeoutExpired(str(use), 100)
+        grown, message = receiver.recv()  # EOFError: it was killed
+    finally:
+        process.kill()
+        process.join()
+    return int(grown) >> 10, str(message)
+
+
+def _measure(sender: Any, use: Callable[..., object], arguments: tuple[object, ...]) -> None:
+    """Send the growth of this process in KiB, and the message of a `UserError`. In the new process."""
+    resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    message = "no error"
+    try:
+        use(*arguments)
+    except UserError as error:
+        message = str(error)
+    sender.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, message))
 
 
 def _start(
@@ -225,5 +278,16 @@ def _start(
     torch.set_num_threads(1)
     if before:
         before()
+    run_script(command)
+
+
+def run_script(command: list[str]) -> None:
+    """Run a script in this process as Python does. It may exit."""
     sys.path[0], sys.argv = str(Path(command[0]).parent), command
-    runpy.run_path(command[0], run_name="__main__")
+    try:
+        runpy.run_path(command[0], run_name="__main__")
+    finally:
+        try:
+            sys.stderr.flush()
+        except OSError:  # on a terminal that is gone. Python ignores it too
+            sys.stderr = None

@@ -56,7 +56,7 @@ def by_steps(
 
 
 def gradients(model: Seq2Seq, outputs: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Of a random projection of readouts and alignments, so that every element counts differently."""
+    """Return gradients of a random projection of readouts and alignments: every element counts differently."""
     torch.manual_seed(11)
     model.zero_grad()
     sum((x * torch.randn_like(x)).sum() for x in outputs).backward()
@@ -204,7 +204,7 @@ def test_the_encoder_is_torchs_over_packed_sequences(cell, layers, bidirectional
 
 
 def test_the_encoders_states_past_the_recurrence():
-    """With the skip, each state is that of the encoder without it, plus W e; the final state is the same."""
+    """The skip adds W e to each state of the encoder. The final state stays the same."""
     encoder = Encoder("gru", 5, 7, 2, True, Dropout(0.0), embedding_skip=True)
     embedded, mask = torch.randn(3, 11, 5), torch.arange(11) < torch.tensor([3, 11, 1])[:, None]
     states, final = encoder(embedded, mask)
@@ -421,7 +421,7 @@ def test_ties(wiring, tie):
 
 
 def test_dropout_is_between_the_encoders_layers_and_on_its_states():
-    """With the axis of the positions, along which locked dropout is the same."""
+    """Dropout is given the axis of the positions, along which locked dropout is the same."""
     seen = []
 
     class Seen(Dropout):

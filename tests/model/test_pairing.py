@@ -24,7 +24,7 @@ PAIRS = list(combinations(SCORES, 2))
 
 
 def config(score: str, wiring: str, seed: int = 1, *overrides: str) -> TrainConfig:
-    """As `score=… decoder=… seed=…` would compose it; the example's scores too."""
+    """Compose as `score=… decoder=… seed=…` does; the example's scores too."""
     composed = train_config(
         *WIRINGS[wiring], *(f"model.{size}" for size in SIZES), "model.dropout=0.3", *overrides
     )

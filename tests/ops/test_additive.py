@@ -33,7 +33,7 @@ def test_additive_energy_of_far_sums_saturates():
 
 
 def test_additive_energy_never_holds_all_sums(monkeypatch):
-    """With B · N · S · A = 13 million numbers, no tensor made on the way has more than a piece and one query."""
+    """There are B · N · S · A = 13 million sums, and no tensor made on the way has more than a piece and one query."""
     sizes: list[int] = []
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):

@@ -82,7 +82,7 @@ def test_linear_of_matrices_with_gaps(by_onednn):
 
 
 def test_linear_keeps_float32_precision(by_onednn):
-    """oneDNN may be told to round to bfloat16 on the way; nothing here does."""
+    """oneDNN has a mode that rounds to bfloat16 on the way. It is not in use."""
     torch.manual_seed(1)
     x, weight = torch.randn(64, 512), torch.randn(256, 512)
     exact = (x.double() @ weight.double().T).float()

@@ -22,7 +22,7 @@ compilable = pytest.mark.skipif(bool(missing_for_compiling()), reason=f"needs {m
 
 
 def check_compiled(*arguments: str) -> None:
-    """In a process of its own: the compiler would stumble over this suite's checks of shapes."""
+    """Run this file in a new process: the compiler would fail on this suite's checks of shapes."""
     command = [sys.executable, __file__, *arguments]
     environment = os.environ | {"PYTHONPATH": f"{EXAMPLE}:{TESTS}"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -35,7 +35,7 @@ def test_a_compiled_training_step_is_that_of_the_fast_paths():
 
 
 def compare_compiled(score: str, wiring: str, cell: str, dtype: str) -> None:
-    """With the fast path, which is held to the plain one above: the same draws of dropout too, wherever it is."""
+    """Compare with the plain loop: the same draws of dropout too, wherever it is."""
     model = step_model(score, wiring, cell, 0.3, getattr(torch, dtype))
     steps = []
     ways = [(True, False), (False, False)]
@@ -59,7 +59,7 @@ def test_what_is_compiled_does_for_all_shapes():
 
 
 def compile_for_shapes() -> None:
-    """In float32: products by oneDNN are an operator of our own. Traced as ever, without the time of making kernels."""
+    """Compile in float32, where products by oneDNN are a custom operator. Kernels are traced but not made."""
     heed.ops.linear.ONEDNN_IS_FASTER = onednn.AVAILABLE
     torch.compile = partial(torch.compile, backend="aot_eager")
     model = make_model("bahdanau", "luong").train()
@@ -74,7 +74,7 @@ def compile_for_shapes() -> None:
 
 @pytest.mark.skipif(not onednn.AVAILABLE, reason="needs oneDNN")
 def test_compiling_leaves_what_has_no_loop_as_it_is():
-    """In bfloat16 above all: there the loop's weights are cast once, which would take the state along."""
+    """The loop's weights are cast once to bfloat16. The state must not be cast with them."""
     steps = []
     for compiled in (True, False):
         model = make_model("bahdanau", "luong-unfed", dropout=0.3, decoder_layers=2).train()

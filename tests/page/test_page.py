@@ -127,7 +127,7 @@ class Elements(HTMLParser):
     ],
 )
 def test_words_of_pieces(pieces, words, places):
-    """As target words have the mean of their pieces' rows, as source words the sum of their columns."""
+    """Target words have the mean of their pieces' rows, source words the sum of their columns."""
     other = ["x", "y", "z"]
     weights = soft(len(pieces), 3)
     found, other_words, merged = merge_words(pieces, other, weights)
@@ -328,7 +328,7 @@ def colours(scheme: str) -> dict[str, np.ndarray]:
 
 
 def contrast(one: np.ndarray, other: np.ndarray) -> float:
-    """As WCAG 2.2 defines it."""
+    """Return the contrast as WCAG 2.2 defines it."""
     linear = [np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) for c in (one, other)]
     low, high = sorted(float(c @ [0.2126, 0.7152, 0.0722]) for c in linear)
     return (high + 0.05) / (low + 0.05)
@@ -401,14 +401,14 @@ class Browser:
         return self.all("#detail .words")[row].find_elements("css selector", ".word")
 
     def lights(self, row):
-        """How much each word of a row is lit, 0 to 1, as it is painted."""
+        """Return how much each word of a row is lit, 0 to 1, as it is painted."""
         script = "[...document.querySelectorAll('#detail .words')[arguments[0]].querySelectorAll('.word')]"
         colours = self.js(f"{script}.map(e => getComputedStyle(e).backgroundColor)", row)
         numbers = [re.findall(r"[\d.]+", colour) for colour in colours]
         return [float(found[3]) if len(found) == 4 else 1.0 for found in numbers]
 
     def marked(self, side, kind):
-        """Which rows or columns of a system's heat map are marked."""
+        """Return the marked rows or columns of a system's heat map."""
         script = f"[...document.querySelectorAll('.heat')[arguments[0]].querySelectorAll('.{kind}')]"
         name = "target" if kind == "row" else "source"
         return {int(one) for one in self.js(f"{script}.map(e => e.dataset.{name})", side)}
@@ -464,7 +464,7 @@ def single(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def double(tmp_path_factory):
-    """A page of 31 sentences of three systems, two of which are seen at once."""
+    """A page of 31 sentences of three systems. Two systems are seen at once."""
     inputs = made_up(31, ("dot", "bahdanau", "general"))
     inputs["references"][4], inputs["references"][20] = "Der GRÖSSTE Fuchs", "ein größter fuchs"
     inputs["path"] = tmp_path_factory.mktemp("double") / "page.html"

@@ -46,7 +46,7 @@ def pins(file: str) -> dict[str, Version]:
 
 
 def promised() -> dict[str, Requirement]:
-    """What pyproject.toml asks for, but for development."""
+    """Return what pyproject.toml asks for, but for development."""
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -96,7 +96,7 @@ def compose_and_type(name: str, overrides: list[str]) -> None:
 
 @pytest.mark.slow
 def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
-    """In a copy of the project with the same environment; without those that need the network or the reader's files."""
+    """Run in a copy of the project. Commands that need the network or the reader's files are left out."""
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in tracked.split("\n")[:-1]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

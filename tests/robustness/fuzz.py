@@ -13,18 +13,18 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["heed"]):
-    from heed.run.loading import load_run
-    from heed.data.lines import decode_lines, read_aligned
-    from heed.data.store import StoreWriter, TokenStore
-    from heed.alignment.word_links import align_words
     from heed.alignment.forced_decoding import force_decode
     from heed.alignment.links import read_gold
-    from heed.evaluation.markdown import escape
-    from heed.page.sentences import Shown, load_sentences, save_sentences
+    from heed.alignment.word_links import align_words
     from heed.cli.interactive import one_line
-    from heed.run.untrusted import FIRST_LINE
+    from heed.data.lines import decode_lines, read_aligned
+    from heed.data.store import StoreWriter, TokenStore
+    from heed.evaluation.markdown import escape
+    from heed.files.checksums import PLACEHOLDER, add_checksum, read_json
+    from heed.page.sentences import Shown, load_sentences, save_sentences
     from heed.run.directory import Run
-    from heed.files.checksums import PLACEHOLDER, read_json, add_checksum
+    from heed.run.loading import load_run
+    from heed.run.untrusted import FIRST_LINE
     from heed.search.translator import Translator
     from heed.text import Tokenizers
 
@@ -131,7 +131,10 @@ def records(data: bytes) -> None:
     path = DIRECTORY / "run" / "config.yaml"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(
-        b"# heed's record of the run, not to be edited: format 1, sha256 " + PLACEHOLDER.encode() + b"\n" + data
+        b"# heed's record of the run, not to be edited: format 1, sha256 "
+        + PLACEHOLDER.encode()
+        + b"\n"
+        + data
     )
     assert FIRST_LINE.match(path.read_text(encoding="utf-8", errors="replace"))
     add_checksum(path)

@@ -21,18 +21,18 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from helpers.runs import config, processes
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm import tqdm
 
-from heed.run.loading import load_run
-from heed.evaluation.evaluate import about, digests, earlier
 from heed.config.components import build_corpus, build_tokenizer_settings
 from heed.config.schema import CompareConfig, EvaluateConfig, MetricSettings, TrainConfig
 from heed.data.prepare import ENCODED, Prepared
-from heed.run.directory import Run
-from heed.files.checksums import verify_digests, verify_checksum, read_json
+from heed.evaluation.evaluate import find_earlier, identity, weight_digests
+from heed.files.checksums import read_json, verify_digests
 from heed.run.checkpoints import load_state, states
+from heed.run.directory import Run
+from heed.run.loading import load_run
 
 KEEP = 2
 SETTINGS = (
@@ -195,24 +195,6 @@ def torture_training(killer: Killer, directory: Path, kills: int, more: tuple[st
             runs += 1
 
 
-def check_run(run: Path, step: int) -> int:
-    """Nothing under a final name is half written, nothing saved is lost. Returns the step to go on from."""
-    one = Run(run)
-    for name in (one.config_file, one.corpus_file, one.record_file, *one.checkpoints.glob("*.safetensors")):
-        if name.exists():
-            verify_checksum(name)
-    if one.config_file.exists():
-        one.config(), one.check_corpus()
-    assert len(list(one.checkpoints.glob("step-*.safetensors"))) <= KEEP
-    for scores in run.glob("eval/[!.]*/scores.json"):
-        verify_digests(scores.parent, files := read_json(scores)["files"], files)
-    assert all((directory / "scores.json").exists() for directory in run.glob("eval/[!.]*"))
-    state = load_state(one.checkpoints)
-    reached = state["step"] if state else -1
-    assert reached >= step, f"step {step} had been saved, and is lost"
-    return int(reached)
-
-
 def same_runs(whole: Path, run: Path) -> None:
     """Weights, states, metrics, TensorBoard's steps and values, translations: bit for bit."""
     files = [sorted(path.name for path in (one / "checkpoints").iterdir()) for one in (whole, run)]
@@ -297,7 +279,7 @@ def check_evaluation(settings: TrainConfig, run: Path, ended: bool) -> object:
     directory = run / "eval" / "test-beam"
     if not directory.exists():
         return None
-    scores = read_json(directory / "scores.json")
+    scores = read_json(directory / "metrics.json")
     verify_digests(directory, scores["files"], scores["files"])
     assert not ended or not list(run.glob("eval/.test*"))
     return {key: scores[key] for key in ("bleu", "chrf", "ter", "perplexity", "alignment_entropy")}
@@ -346,7 +328,7 @@ def uses(settings: TrainConfig, run: Path, corpus: Path) -> dict[str, Callable[[
     def scores() -> Any:
         directory = run / "eval" / "test-beam"
         asked = evaluation(settings, run)
-        found = earlier(directory, about(asked, one.config(), pairs, digests(asked)))
+        found = find_earlier(directory, identity(asked, one.config(), pairs, weight_digests(asked)))
         if not found:  # it would be made again, by the best weights
             return weights("best")
         return (

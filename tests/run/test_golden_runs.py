@@ -1,6 +1,7 @@
 """Finished runs are read, and translate as they did when they were written.
 
-Each directory below tests/run/golden_runs/ is such a run, with its translations of LINES. Write those of a new format by
+Each directory below tests/run/golden_runs/ is such a run, with its translations of LINES.
+To write them for a new format:
 
     HEED_WRITE_GOLDEN=1 python -m pytest tests/run/test_golden_runs.py
 """
@@ -13,11 +14,11 @@ import pytest
 import torch
 from helpers.runs import overrides, script, write_corpus
 
-from heed.run.loading import load_run
-from heed.run.directory import Run
 from heed.files.checksums import FORMAT
-from heed.search.translator import Translator
 from heed.run.checkpoints import load_state
+from heed.run.directory import Run
+from heed.run.loading import load_run
+from heed.search.translator import Translator
 
 GOLDEN = Path(__file__).with_name("golden_runs")
 KEPT = (

@@ -26,7 +26,7 @@ WORDS = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four", "fünf":
 
 
 def train_as_told(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """By the example's own command line: its modules are found by PYTHONPATH alone."""
+    """Run the example's own command line: its modules are found by PYTHONPATH alone."""
     return subprocess.run(
         [sys.executable, "scripts/train.py", *arguments],
         cwd=ROOT,
@@ -92,7 +92,7 @@ def test_by_its_class(tmp_path):
 
 
 def test_the_readme_shows_these_commands():
-    readme = (EXAMPLE / "README.md").read_text(encoding="utf-8")
+    readme = (EXAMPLE / "README.md").read_text(encoding="utf-8").replace(" \\\n    ", " ")
     command = "PYTHONPATH=examples/custom_score python scripts/train.py"
     assert f"{command} --config-dir examples/custom_score/configs score=mine\n" in readme
     assert f"{command} '~score' '+score._target_=my_scores.Distance' '+score.sharpness=2.0'\n" in readme
@@ -130,14 +130,14 @@ class Sharpened(Dot):
 
 
 class Faint(Dot):
-    """Energies of a thousandth, and a share of what stands beside them."""
+    """Energies of a thousandth, and a share of their neighbours."""
 
     def forward(self, query, keys):
         return super().forward(query, keys) * 1e-4 / keys.size(1)
 
 
 class Weighed(Dot):
-    """By what has yet to be learnt; and it holds a whole number that is not."""
+    """Weigh by a parameter that is yet to be learnt. An integer buffer is not learnt."""
 
     def __init__(self, query_dim, key_dim):
         super().__init__(query_dim, key_dim)
@@ -155,14 +155,12 @@ class Silent(Sharpened, Weighed):
 @pytest.mark.parametrize("score", [Diagonal, Sharpened, Faint, Silent])
 def test_energies_that_depend_on_what_else_is_in_the_batch_are_refused(tmp_path, score):
     settings = replace(train_config(), score={"_target_": f"{__name__}.{score.__name__}"})
-    with pytest.raises(
-        ValueError, match=f"{score.__name__} gives a query and a key another energy if other"
-    ):
+    with pytest.raises(ValueError, match=f"{score.__name__} gives a query and a key another energy if other"):
         train_run(settings, tmp_path / "run")
 
 
 class Same(Dot):
-    """The dictionary of docs/attention.md: true or false, neither of which can be -∞."""
+    """The dictionary of docs/attention.md: true or false. Neither can be -∞."""
 
     def forward(self, query, keys):
         return (query.unsqueeze(2) == keys.unsqueeze(1)).all(-1)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from helpers.models import SCORES, WIRINGS, make_model
 
+from heed.ops.cross_entropy import cross_entropy
 from heed.search.beam import beam_search
 from heed.search.settings import SearchSettings
 from heed.text.base import BOS, EOS, PAD
-from heed.ops.cross_entropy import cross_entropy
 
 FIRST, V = 4, 14  # ten digits after the four special ids
 STEPS, BATCH = 1500, 64

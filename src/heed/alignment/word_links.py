@@ -36,11 +36,11 @@ def align_words(
     """Return the word alignment of each pair from its alignment between pieces.
 
     The weight of a target word on a source word is the sum over the source word's pieces, averaged over the target
-    word's pieces. Links are the union of two choices (Och & Ney 2003, on symmetrisation):
+    word's pieces.
 
-    - Each target word is linked with the source word of its largest weight, or with none if EOS has the largest.
-    - Each source word without a link is linked with the target word that has the largest weight on it. An example is
-      `the` of `in the` if the target has `im`.
+    Each target word is linked with the source word of its largest weight, or with none if EOS has the largest. Then
+    each source word without a link is linked with the target word that has the largest weight on it. An example is
+    `the` of `in the`, if the target has `im`. This is a symmetrisation (Och & Ney 2003).
 
     Recurrent attention is often late or early by one position. At offset o, piece t therefore takes the weights of
     piece t + o. Pairs whose pieces do not show the words get no links, and a warning counts them.

@@ -1,4 +1,4 @@
-"""What all commands share: Hydra around a function, errors for users, and the choices of a command line."""
+"""The common part of all commands: Hydra around a function, errors for users, and the choices of a command line."""
 
 import os
 import re

@@ -97,9 +97,7 @@ def _quality(systems: dict[str, Any]) -> Table:
         "if all weight is on one piece, and 1 if all weights are equal."
     )
     if offsets:
-        note += (
-            " AER is the alignment error rate against gold links, at an offset of the attention in pieces."
-        )
+        note += " AER is the alignment error rate against gold links, at each offset (in pieces)."
     return Table("Quality", [*head, *(f"AER % at {offset} ↓" for offset in offsets)], rows, note)
 
 
@@ -187,7 +185,7 @@ def charts(summary: dict[str, Any]) -> list[Chart]:
         Chart("Learning", "updates", "validation BLEU", learning),
         Chart(
             "BLEU by source length",
-            f"words at least; lengths with {ENOUGH_SENTENCES} sentences or more",
+            f"source words, at least (lengths with {ENOUGH_SENTENCES} sentences or more)",
             "BLEU",
             lengths,
         ),
@@ -204,9 +202,7 @@ def _figure(drawn: Sequence[Chart]) -> Any:
             xs, ys = zip(*points, strict=True) if points else ((), ())
             axes.plot(xs, ys, marker=marker, markersize=4, label=name.replace("$", r"\$"))
         axes.set(title=chart.title, xlabel=chart.x_label, ylabel=chart.y_label)
-        axes.xaxis.set_major_locator(
-            MaxNLocator(integer=True, min_n_ticks=1)
-        )  # updates and words are whole numbers
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # numbers of updates or words
         if not any(chart.lines.values()):
             axes.set(xticks=[], yticks=[])
             axes.text(0.5, 0.5, "There are no points to draw.", ha="center", transform=axes.transAxes)

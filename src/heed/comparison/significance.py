@@ -30,9 +30,7 @@ class Difference:
     systems: tuple[str, str]
     seeds: list[int]
     bleu: float  # the second system's mean minus the first's
-    bootstrap: (
-        float  # p-value of paired bootstrap resampling (Koehn 2004), shifted as in Riezler & Maxwell 2005
-    )
+    bootstrap: float  # p-value of the paired bootstrap (Koehn 2004; shifted: Riezler & Maxwell 2005)
     randomisation: float  # p-value of approximate randomisation (Riezler & Maxwell 2005)
 
 

@@ -1,4 +1,4 @@
-"""Where configuration files are: heed's own `configs/`, and the user's directories."""
+"""The places of configuration files: heed's own `configs/`, and the user's directories."""
 
 from contextlib import suppress
 from importlib import resources

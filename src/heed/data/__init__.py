@@ -1,4 +1,4 @@
-"""Corpora, the binary store they are encoded into, and batches (`heed.data.batches`, which needs torch)."""
+"""Corpora, the binary store of their ids, and batches (`heed.data.batches`, which needs torch)."""
 
 from heed.data.corpus import Corpus
 from heed.data.files import Files

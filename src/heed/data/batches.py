@@ -1,4 +1,4 @@
-"""Batches by a token budget, of sentences of about one length, in an order made by seed and epoch alone."""
+"""Batches of sentences of similar lengths, with a token budget. Seed and epoch determine their order."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from heed.text.base import BOS, EOS, PAD
 from heed.text.pair import Tokenizers
 
 T = TypeVar("T")
-AHEAD = 4  # batches made before they are asked for
+AHEAD = 4  # batches prepared in advance
 
 
 class Batch(NamedTuple):
@@ -28,19 +28,19 @@ class Batch(NamedTuple):
 
     src: Int64[Tensor, "B S"]  # each row ends in EOS
     src_lengths: Int64[Tensor, " B"]  # EOS counted, so 1 or more
-    tgt_in: Int64[Tensor, "B T"]  # what the decoder reads: begins with BOS
-    tgt_out: Int64[Tensor, "B T"]  # what it is to say: `tgt_in` one step later, ends in EOS
+    tgt_in: Int64[Tensor, "B T"]  # the input of the decoder, which begins with BOS
+    tgt_out: Int64[Tensor, "B T"]  # the targets: `tgt_in` one step later, and EOS
     tgt_lengths: Int64[Tensor, " B"]
-    indices: Int64[Tensor, " B"]  # the sentences' places in the split
+    indices: Int64[Tensor, " B"]  # indices of the sentences in the split
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Moves the ids; lengths and indices stay on the CPU, where book-keeping wants them."""
+        """Return the batch with its ids on `device`. Lengths and indices stay on the CPU."""
         return self._replace(
             src=self.src.to(device), tgt_in=self.tgt_in.to(device), tgt_out=self.tgt_out.to(device)
         )
 
     def cut(self, length: int) -> "Batch":
-        """No more than the first `length` pieces of each side."""
+        """Return the batch with at most the first `length` pieces of each side."""
         return self._replace(
             src=self.src[:, :length],
             src_lengths=self.src_lengths.clamp(max=length),
@@ -50,20 +50,20 @@ class Batch(NamedTuple):
         )
 
     def halves(self) -> "list[Batch]":
-        """The first half of its rows and the second; only itself where it has one row."""
+        """Return the first and the second half of the rows, or only the batch if it has one row."""
         return [Batch(*half) for half in zip(*(tensor.chunk(2) for tensor in self), strict=True)]
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Subword regularisation: the text of a split, cut into other pieces each time (`Tokenizer.sample_batch`)."""
+    """Subword regularisation: the lines of a split, segmented at random (`Tokenizer.sample_batch`)."""
 
     tokenizers: Tokenizers
     text: tuple[Lines, Lines]
     alpha: float
 
     def sides(self, indices: NDArray[np.int64], seed: list[int]) -> list[list[list[int]]]:
-        """Ids of the sentences of these indices, source and target."""
+        """Return the ids of the sentences of these indices, source and target."""
         seeds = np.random.SeedSequence(seed).generate_state(2) >> 1  # 31 bits
         return [
             tokenizer.sample_batch([lines[i] for i in indices.tolist()], self.alpha, int(seed))
@@ -72,15 +72,23 @@ class Sampling:
 
 
 class Batches:
-    """The batches of a split, epoch after epoch without end: `for batch in batches`.
+    """The batches of a split: `for batch in batches` iterates over epoch after epoch, without end.
 
-    rows × longest sentence of either side ≤ `max_tokens`, EOS counted; a longer sentence is a batch
-    by itself. Every sentence comes once an epoch. `epoch` and `cursor` (batches of this epoch given out) say
-    where it stands; they are set before a batch is handed over, so a state saved after training on a batch
-    goes on with the next one. With `shuffle=False` all epochs are the same: shortest first.
+    Each sentence is in one batch of an epoch. A batch has rows × longest sentence of either side ≤
+    `max_tokens`, including EOS. A sentence that is longer is a batch alone. A thread prepares batches in
+    advance.
 
-    With `sampling`, the same sentences make the same batches, each sentence in other pieces, drawn from seed, epoch and
-    place: a batch becomes larger than `max_tokens` as the pieces become more. A thread works ahead.
+    `epoch` and `cursor` are the position: `cursor` batches of this epoch have been yielded. They are
+    updated before a batch is yielded, so a state saved after training on a batch continues with the next
+    batch.
+
+    Args:
+        pairs: the encoded split.
+        max_tokens: the token budget of a batch.
+        seed: determines the order, together with the epoch.
+        shuffle: False gives all epochs the same order, shortest first.
+        sampling: splits each sentence into other pieces in each epoch, drawn from seed, epoch and position.
+            Each batch keeps its sentences. With more pieces than are stored it can exceed `max_tokens`.
     """
 
     def __init__(
@@ -100,7 +108,7 @@ class Batches:
         self._bounds = self._cut(max_tokens)
 
     def __len__(self) -> int:
-        """Batches in an epoch, the same in each: neighbours change, their lengths do not."""
+        """Return the number of batches in an epoch, which is the same for all epochs."""
         return len(self._bounds) - 1
 
     def __iter__(self) -> Iterator[Batch]:
@@ -109,7 +117,7 @@ class Batches:
             yield batch
 
     def _made(self) -> Iterator[Callable[[], tuple[int, int, Batch]]]:
-        """What makes each batch from here on, with the place that is reached by it."""
+        """Yield a task for each batch from the current position on. See `_make`."""
         first = self.cursor
         for epoch in count(self.epoch):
             plan = self.plan(epoch)
@@ -118,15 +126,16 @@ class Batches:
             first = 0
 
     def _make(self, epoch: int, place: int, indices: NDArray[np.int64]) -> tuple[int, int, Batch]:
+        """Return the epoch and the cursor after a batch, and the batch."""
         sampled = self.sampling.sides(indices, [self.seed, epoch, place]) if self.sampling else None
         return epoch, place + 1, self.collate(indices, sampled)
 
     def once(self) -> Iterator[Batch]:
-        """All batches of the current epoch, from its beginning, unsampled; leaves the cursor alone. For validation."""
+        """Return all batches of the current epoch, without sampling. The position does not change."""
         return map(self.collate, self.plan(self.epoch))
 
     def plan(self, epoch: int) -> list[NDArray[np.int64]]:
-        """The indices of each batch of an epoch, in order."""
+        """Return the indices of each batch of an epoch, in order."""
         random = np.random.default_rng([self.seed, epoch])
         size = len(self.pairs)
         batches = np.split(
@@ -135,7 +144,10 @@ class Batches:
         return [batches[i] for i in random.permutation(len(batches))] if self.shuffle else batches
 
     def collate(self, indices: NDArray[np.int64], sampled: list[list[list[int]]] | None = None) -> Batch:
-        """The sentences of these indices as tensors; `sampled`: their ids, source and target, if other than stored."""
+        """Return the sentences of these indices as a batch.
+
+        `sampled` are their ids, source and target, if these differ from the stored ids.
+        """
         (src, src_lengths), (tgt, tgt_lengths) = (
             [padded(side, PAD) for side in sampled]
             if sampled
@@ -147,28 +159,28 @@ class Batches:
         return Batch(*map(torch.from_numpy, arrays))
 
     def state_dict(self) -> dict[str, int]:
-        """Where the iteration stands."""
+        """Return the position."""
         return {"epoch": self.epoch, "cursor": self.cursor}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on from there, at the next `iter`. `UserError` for a place that these batches do not have."""
+        """Set the position, from which the next `iter` continues. Raises `UserError` if it does not exist."""
         if not 0 <= state["cursor"] <= len(self):
             raise UserError(
-                f"the place to go on from is batch {state['cursor']} of an epoch of {len(self)}: other data"
+                f"cannot continue at batch {state['cursor']} of an epoch of {len(self)}: the data are different"
             )
         self.epoch, self.cursor = state["epoch"], state["cursor"]
 
     def _by_length(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Sorted by target length, then source length, ties in the order given.
+        """Return the indices sorted by target length, then source length. Ties keep their order.
 
-        Source lengths rise within one target length and fall within the next, so that they are alike in a
-        batch that holds both: it takes a third off the padding of Multi30k.
+        Source lengths increase within one target length and decrease within the next. They are therefore
+        similar in a batch that has both target lengths, which saves a third of the padding of Multi30k.
         """
         src, tgt = self.pairs.src.lengths[order], self.pairs.tgt.lengths[order]
         return order[np.lexsort((np.where(tgt % 2, src, -src), tgt))]
 
     def _cut(self, max_tokens: int) -> list[int]:
-        """Bounds of the batches in the sorted order, whose lengths are the same in every epoch."""
+        """Return the bounds of the batches in the sorted order, whose lengths are the same in every epoch."""
         order = self._by_length(np.arange(len(self.pairs)))
         longest = 1 + np.maximum(self.pairs.src.lengths, self.pairs.tgt.lengths)[order]
         bounds = [0]
@@ -181,7 +193,7 @@ class Batches:
 
 
 def _ahead(tasks: Iterator[Callable[[], T]]) -> Iterator[T]:
-    """What the tasks, which have no end, return, in order; a thread works ahead of it."""
+    """Yield the results of an endless stream of tasks, in order. A thread computes them in advance."""
     thread = ThreadPoolExecutor(1)
     try:
         waiting = deque(thread.submit(task) for task in islice(tasks, AHEAD))
@@ -195,7 +207,7 @@ def _ahead(tasks: Iterator[Callable[[], T]]) -> Iterator[T]:
 def _ended(
     rows: Int64[np.ndarray, "B max"], lengths: Int64[np.ndarray, " B"]
 ) -> Int64[np.ndarray, "B max+1"]:
-    """The rows with EOS after each sentence."""
+    """Return the rows with EOS after each sentence."""
     ended = np.pad(rows, ((0, 0), (0, 1)), constant_values=PAD)
     ended[np.arange(len(ended)), lengths] = EOS
     return ended

@@ -1,4 +1,4 @@
-"""What every corpus is: named splits of aligned lines."""
+"""The interface of corpora: named splits of aligned lines."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -18,24 +18,32 @@ class Corpus(ABC):
 
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits there are: `train`, `val` and any test splits."""
+        """Return the names of the splits: `train`, `val`, then any test splits."""
 
     @abstractmethod
     def pairs(self, split: str) -> Iterator[tuple[str, str]]:
-        """Streams (source line, target line), without line ends. A `UserError` names file, line and remedy."""
+        """Stream (source line, target line), without line ends.
+
+        Raises:
+            UserError: the text is broken; the message names the file, the line and what to do.
+        """
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """All on which the pairs depend, as plain JSON: contents (SHA-256), settings, generator version."""
+        """Return everything that the pairs depend on, as JSON values: SHA-256 digests, settings, versions."""
 
     def alignments(self, split: str) -> list[list[tuple[int, int]]] | None:
-        """Gold word alignment per sentence, (source word, target word) from 0, words as split at spaces."""
+        """Return the gold alignment of each sentence: (source word, target word), from 0. None without one.
+
+        Words are separated by spaces.
+        """
         return None
 
     def resolve(self, split: str) -> str:
-        """The name of a split; `test` is the first test split if none has that name.
+        """Return the name of a split. `test` means the first test split if no split has that name.
 
-        `UserError` lists the splits that there are.
+        Raises:
+            UserError: there is no such split; the message lists the splits.
         """
         splits = self.splits()
         if split == "test" and split not in splits:
@@ -45,5 +53,5 @@ class Corpus(ABC):
                 f"there is no split {split!r}: the corpus has {', '.join(splits)} "
                 "(set split=..., to train test_split=...)"
             )
-        check_file_name(split)  # a run's own configuration may come from anywhere
+        check_file_name(split)  # the configuration of a run is untrusted input
         return split

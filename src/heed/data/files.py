@@ -1,4 +1,4 @@
-"""The user's own line-aligned files."""
+"""A corpus of the user's own line-aligned files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from heed.data.corpus import Corpus
-from heed.data.lines import read_aligned, sha256
+from heed.data.lines import file_sha256, read_aligned
 from heed.errors import UserError
 
 
@@ -14,11 +14,11 @@ from heed.errors import UserError
 class Files(Corpus):
     """One file per split and language in one directory, plain or `.gz`: `train.de`, `train.en`, …"""
 
-    source: str | None = None  # the directory
-    pattern: str = "{split}.{lang}"  # a file's name; a missing file is looked for with `.gz` after it
-    train: str = "train"  # what stands for {split} in the names of the training files
-    val: str = "val"
-    test: list[str] = field(default_factory=lambda: ["test"])  # names of test splits, also in file names
+    source: str | None = None  # The directory of the files.
+    pattern: str = "{split}.{lang}"  # Name of a file. The file may have `.gz` after it.
+    train: str = "train"  # Replaces {split} in the names of the training files.
+    val: str = "val"  # The same for the validation files.
+    test: list[str] = field(default_factory=lambda: ["test"])  # Names of the test splits and of their files.
 
     def __post_init__(self) -> None:
         if "{split}" not in self.pattern or "{lang}" not in self.pattern:
@@ -26,34 +26,38 @@ class Files(Corpus):
         if self.src == self.tgt:
             raise UserError(f"data.src and data.tgt are both {self.src!r}; name two languages")
         if len(set(self.splits())) < len(self.splits()):
-            raise UserError(f"data.test is {list(self.test)}; name each once, and neither train nor val")
+            raise UserError(f"data.test is {list(self.test)}; name each split once, and not train or val")
 
     def splits(self) -> tuple[str, ...]:
-        """`train`, `val`, and the test splits."""
+        """Return `train`, `val`, and the test splits."""
         return ("train", "val", *self.test)
 
     def directory(self) -> Path:
-        """Where the files are."""
+        """Return the directory of the files."""
         if self.source is None:
             files = f"{self._name('train', self.src)}, {self._name('train', self.tgt)}, …"
-            raise UserError(f"data.source is not set; give the directory that holds {files}")
+            raise UserError(f"data.source is not set; give the directory of {files}")
         return Path(self.source)
 
     def pairs(self, split: str) -> Iterator[tuple[str, str]]:
-        """Streams (source line, target line); empty lines stay."""
+        """Stream (source line, target line), including empty lines."""
         if split not in self.splits():
             raise UserError(f"there is no split {split!r}; there are {', '.join(self.splits())}")
         return read_aligned(self._path(split, self.src), self._path(split, self.tgt))
 
     def fingerprint(self) -> dict[str, Any]:
-        """SHA-256 of every file; not its path, so that a directory can move. `UserError` where splits share files."""
+        """Return the SHA-256 of every file. Paths are left out, so that the directory can be moved.
+
+        Raises:
+            UserError: two splits have the same file.
+        """
         if len({self.train, self.val, *self.test}) < len(self.splits()):
             raise UserError(
-                f"data.train={self.train}, data.val={self.val}, data.test={list(self.test)}: one file would be of two "
-                "splits; name another for each"
+                f"data.train={self.train}, data.val={self.val}, data.test={list(self.test)}: "
+                "two splits have the same file; name a different file for each"
             )
         return {
-            split: {side: sha256(self._path(split, side)) for side in (self.src, self.tgt)}
+            split: {side: file_sha256(self._path(split, side)) for side in (self.src, self.tgt)}
             for split in self.splits()
         }
 
@@ -65,6 +69,6 @@ class Files(Corpus):
         path = self.directory() / self._name(split, lang)
         packed = path.with_name(path.name + ".gz")
         if not path.exists() and not packed.exists():
-            advice = "see data.source, data.pattern and data.test"
+            advice = "check data.source, data.pattern and data.test"
             raise UserError(f"neither {path} nor {packed} exists (from {Path.cwd()}); {advice}")
         return path if path.exists() else packed

@@ -1,4 +1,4 @@
-"""Text files as lines: strict, streaming, and clear about what is wrong and where."""
+"""Text files as a stream of lines, with errors that name the file, the line and the byte."""
 
 import gzip
 import zipfile
@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from heed.errors import UserError
-from heed.files import checksums
+from heed.files.checksums import sha256
 
 BOM = "\ufeff"
-LONGEST_LINE = 1 << 20  # bytes: more is no sentence, and a few packed bytes can stand for gigabytes of them
+LONGEST_LINE = 1 << 20  # bytes; a small compressed file can hold a line of gigabytes
 
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Turns what the system says about a file into a `UserError` that names the file and what to do."""
+    """Turn errors of reading into a `UserError` that names the file and what to do."""
     try:
         yield
     except (EOFError, zlib.error) as error:
         raise UserError(f"{path}: damaged or cut short ({error}); copy or download it again") from error
-    except (OSError, zipfile.BadZipFile, KeyError, RuntimeError) as error:  # the last: it is encrypted
+    except (OSError, zipfile.BadZipFile, KeyError, RuntimeError) as error:  # RuntimeError: it is encrypted
         advice = f"give a readable file (a relative path starts at {Path.cwd()})"
         raise UserError(f"{path}: cannot be read ({error}); {advice}") from error
 
@@ -35,24 +35,32 @@ def _open(path: Path, member: str | None) -> AbstractContextManager[Any]:
         if member not in packed.namelist():
             names = ", ".join(packed.namelist()[:5])
             raise UserError(
-                f"{path}: a .zip holds files ({names}); name one by data.member (of data=tsv), or unpack it"
+                f"{path}: a .zip holds files ({names}); name one with data.member (of data=tsv), or unpack it"
             )
         return packed.open(member)
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
 def decode_lines(readline: Callable[[int], bytes], name: str) -> Iterator[str]:
-    r"""Lines of a binary stream, read by such as `sys.stdin.buffer.readline`, as text without their line ends.
+    r"""Yield the lines of a binary stream as text, without line ends.
 
-    A line ends at \n alone, so U+2028, \x0b and their like stay inside it. A BOM at the start and the \r of
-    a CRLF go. The `UserError` for a NUL, for invalid UTF-8 or for a line of more than LONGEST_LINE bytes says `name`,
-    the line from 1, the byte from 0.
+    Only \n ends a line: U+2028, \x0b and similar characters stay in the text. A BOM at the start is
+    removed, and so is the \r of a CRLF.
+
+    Args:
+        readline: reads a line of the stream, like `sys.stdin.buffer.readline`.
+        name: the name of the stream in error messages.
+
+    Raises:
+        UserError: a line has a NUL, invalid UTF-8 or more than LONGEST_LINE bytes. The message names the line,
+            from 1, and the byte, from 0.
     """
     offset = 0  # of the line's first byte
     for number, raw in enumerate(iter(partial(readline, LONGEST_LINE + 1), b""), start=1):
         if len(raw) > LONGEST_LINE:
             raise UserError(
-                f"{name}: line {number}, from byte {offset}, has over {LONGEST_LINE:,} bytes: cut it into sentences"
+                f"{name}: line {number}, from byte {offset}, has over {LONGEST_LINE:,} bytes; "
+                "split it into sentences"
             )
         if b"\0" in raw:
             where = f"byte {offset + raw.index(0)}"
@@ -68,27 +76,27 @@ def decode_lines(readline: Callable[[int], bytes], name: str) -> Iterator[str]:
             ) from error
         if offset == 0:
             text = text.removeprefix(BOM)
-            if not text:  # nothing but the BOM: an empty file
+            if not text:  # the file has only a BOM: it is empty
                 return
         offset += len(raw)
         yield text.removesuffix("\n").removesuffix("\r")
 
 
 def read_lines(path: Path, member: str | None = None) -> Iterator[str]:
-    """Streams the lines of a plain or `.gz` file, or of one `member` of a `.zip`; see `decode_lines`.
+    """Stream the lines of a plain or `.gz` file, or of one `member` of a `.zip`. See `decode_lines`.
 
     Raises:
-        UserError: the file is missing, unreadable or damaged, or its text is not clean UTF-8.
+        UserError: the file is missing, unreadable or damaged, or its text is invalid.
     """
     with _naming(path), _open(path, member) as stream:
         yield from decode_lines(stream.readline, f"{path}:{member}" if member else str(path))
 
 
 def read_aligned(src: Path, tgt: Path) -> Iterator[tuple[str, str]]:
-    """Streams the pairs of two line-aligned files.
+    """Stream the pairs of two line-aligned files.
 
     Raises:
-        UserError: as `read_lines`; or the files have no lines, or not the same number of them.
+        UserError: as `read_lines`, or the files are empty or have different numbers of lines.
     """
     src_lines, tgt_lines = read_lines(src), read_lines(tgt)
     counts = [0, 0]
@@ -106,7 +114,7 @@ def read_aligned(src: Path, tgt: Path) -> Iterator[tuple[str, str]]:
         raise UserError(f"{src} and {tgt} are empty; give files with one sentence on each line")
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal. A `UserError` names a file that cannot be read."""
+def file_sha256(path: Path) -> str:
+    """Return the file's SHA-256 digest, in hexadecimal. Raises `UserError` if the file cannot be read."""
     with _naming(path):
-        return checksums.sha256(path)
+        return sha256(path)

@@ -1,4 +1,4 @@
-"""From a corpus to a directory of tokenizer, encoded training and validation, and all text, made once."""
+"""Prepare a corpus: write its tokenizers, its text, and the encoded training and validation splits."""
 
 import hashlib
 import json
@@ -19,13 +19,13 @@ from heed.data.corpus import Corpus
 from heed.data.store import EncodedPairs, Lines, StoreWriter, TokenStore
 from heed.errors import UserError, WriteError
 from heed.files.atomic import replacing, writing
-from heed.files.checksums import file_digests, read_json, verify_digests, write_json
+from heed.files.checksums import file_digests, read_json, to_json_values, verify_digests, write_json
 from heed.files.locks import locked
 from heed.files.names import check_file_name
 from heed.text.base import TokenizerSettings
 from heed.text.pair import Tokenizers, load_pair, train_pair
 
-RECIPE = 7  # to be raised when the same inputs give other files
+RECIPE = 7  # Raise it when the same inputs give other files.
 SIDES = ("src", "tgt")
 ENCODED = ("train", "val")
 CHUNK = 8192  # pairs held in memory at a time
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Prepared:
-    """A prepared directory. Opening it reads the tokenizers and a small JSON file; a split is read when asked for."""
+    """A prepared directory. The tokenizers are read at once, the splits on demand."""
 
     def __init__(self, directory: Path, settings: TokenizerSettings):
         self.directory = directory
@@ -46,11 +46,11 @@ class Prepared:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """`train`, `val`, and the test splits."""
+        """The names of the splits: `train`, `val`, and the test splits."""
         return tuple(self.stats)
 
     def pairs(self, split: str) -> EncodedPairs:
-        """The encoded split: the kept pairs of `train`, all of `val`; a test split is evaluated from its text."""
+        """Return the encoded pairs of `train`, without the dropped pairs, or of `val`."""
         assert split in ENCODED, split
         self._check_files(*(f"{split}.{side}.{kind}" for side in SIDES for kind in ("ids", "offsets")))
         sizes = (len(self.tokenizers.src), len(self.tokenizers.tgt))
@@ -60,7 +60,7 @@ class Prepared:
         return EncodedPairs(*stores)
 
     def text(self, split: str) -> tuple[Lines, Lines]:
-        """Source and target lines as the corpus gave them: of `train` the kept pairs, of another split all."""
+        """Return the source and target lines. `train` is without the dropped pairs."""
         self._check(split)
         src, tgt = (f"{split}.{side}.txt" for side in SIDES)
         self._check_files(src, tgt)
@@ -71,7 +71,7 @@ class Prepared:
             raise UserError(f"there is no split {split!r}; there are {', '.join(self.splits)}")
 
     def _check_files(self, *beginnings: str) -> None:
-        """`UserError` where a file whose name begins so is not the one that was made."""
+        """Raise `UserError` if a file whose name has one of these beginnings is missing or was changed."""
         with self._advising():
             names = [name for name in self._digests if name.startswith(beginnings)]
             verify_digests(self.directory, self._digests, names)
@@ -85,49 +85,48 @@ class Prepared:
 
 
 def prepare(corpus: Corpus, settings: TokenizerSettings, root: Path, max_length: int) -> Prepared:
-    """Finds or makes the prepared form of a corpus: `root/<corpus>-<src>-<tgt>-<key>/`.
+    """Prepare the corpus in `root/<corpus>-<src>-<tgt>-<key>/`, unless this has been done before.
 
-    The key is a hash of all that the result depends on. The directory is complete or absent: it is built
-    under another name, then renamed. Training pairs with an empty side, or with more than `max_length` pieces
-    on one side, are dropped and counted; held-out splits keep every pair.
+    The key is a hash of everything that the files depend on. The directory is built under another name, then
+    renamed. Training pairs with an empty side, or with more than `max_length` pieces on one side, are dropped
+    and counted. All other splits keep every pair.
 
     Raises:
-        UserError: a file of the corpus is unreadable, malformed or empty; or no training pair is left.
+        UserError: a file of the corpus is unreadable, malformed or empty, or no training pair is left.
     """
-    for name in (corpus.src, corpus.tgt, *corpus.splits()):  # they become names of files
+    for name in (corpus.src, corpus.tgt, *corpus.splits()):  # they become parts of file names
         check_file_name(name)
     recipe = recipe_of(corpus, settings, max_length)
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
     final = root / f"{type(corpus).__name__.lower()}-{corpus.src}-{corpus.tgt}-{key}"
     if not final.is_dir():
         with locked(root / ".lock", wait=True):
-            for leftover in root.glob(".*.new"):  # of a killed process, by the names that are made below
+            for leftover in root.glob(".*.new"):  # left by a killed process; other names are not ours
                 if re.fullmatch(r"\..+-[0-9a-f]{12}\.new", leftover.name):
                     shutil.rmtree(leftover, ignore_errors=True)
-            if not final.is_dir():  # still: another process may have made it meanwhile
+            if not final.is_dir():  # checked under the lock: another process may have made it
                 with writing(final), replacing(final) as building:
                     _build(corpus, settings, max_length, recipe, building)
     return Prepared(final, settings)
 
 
 def recipe_of(corpus: Corpus, settings: TokenizerSettings, max_length: int) -> dict[str, Any]:
-    """All that a prepared corpus depends on, as plain JSON: it stands in its `prepare.json`."""
+    """Return everything that a prepared corpus depends on, as in its `prepare.json`."""
     how = asdict(settings)
-    how.pop("vectors", None)  # read when training starts
+    how.pop("vectors", None)  # training reads them, preparing does not
     recipe = {
         "recipe": RECIPE,
         "corpus": {"class": _class(corpus), "src": corpus.src, "tgt": corpus.tgt, **corpus.fingerprint()},
         "tokenizer": {"class": _class(settings), **how},
         "max_length": max_length,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(recipe, default=str))
-    return plain
+    return to_json_values(recipe)
 
 
 def _build(
     corpus: Corpus, settings: TokenizerSettings, max_length: int, recipe: dict[str, Any], directory: Path
 ) -> None:
-    # All text is read first, once: what is wrong with any split is said before any work.
+    # All text is read first, so that an error in any split is found before the slow steps.
     stats = {split: _write_text(corpus, split, directory) for split in corpus.splits()}
     tokenizers = train_pair(settings, lambda: _read_text(directory, "train"), directory)
     for split in stats:
@@ -140,7 +139,7 @@ def _build(
     dropped = f"{train['empty']} empty and {train['long']} longer than {max_length} pieces"
     if train["kept"] == 0:
         raise UserError(
-            f"all {train['pairs']} training pairs dropped: {dropped}; see max_length and the data"
+            f"all {train['pairs']} training pairs dropped: {dropped}; check max_length and the data"
         )
     if train["kept"] < train["pairs"]:
         log.warning("train: dropped %s, of %d pairs", dropped, train["pairs"])
@@ -148,7 +147,7 @@ def _build(
 
 
 def _write_text(corpus: Corpus, split: str, directory: Path) -> dict[str, int]:
-    """Writes `<split>.src.txt` and `.tgt.txt`, without the empty pairs of train."""
+    """Write `<split>.src.txt` and `<split>.tgt.txt`, without the empty pairs of train. Return the counts."""
     stats = {"pairs": 0, "empty": 0, "long": 0}
     with _writing_text(directory, split) as (src_file, tgt_file):
         for src, tgt in tqdm(_reading(corpus, split), desc=f"reading {split}", unit=" pairs", disable=None):
@@ -167,9 +166,9 @@ def _write_text(corpus: Corpus, split: str, directory: Path) -> dict[str, int]:
 def _reading(corpus: Corpus, split: str) -> Iterator[tuple[str, str]]:
     try:
         yield from corpus.pairs(split)
-    except WriteError:  # a download
+    except WriteError:  # a download cannot be saved
         raise
-    except OSError as error:  # not of what is being written
+    except OSError as error:  # turned here, so that it is not reported as an error of writing
         raise UserError(f"{split} of {_class(corpus)} cannot be read: {error}") from error
 
 
@@ -186,7 +185,10 @@ def _read_text(directory: Path, split: str) -> Iterator[tuple[str, str]]:
 def _encode(
     split: str, tokenizers: Tokenizers, limit: int | None, stats: dict[str, int], directory: Path
 ) -> None:
-    """Writes the stores of a split. With a `limit`, pairs without a piece or with more are dropped, of its text too."""
+    """Write the encoded pairs of a split.
+
+    With a `limit`, pairs with an empty side or with more pieces on one side are dropped, also from the text.
+    """
     stats["kept"] = 0
     lines = _read_text(directory, split)
     bar = tqdm(total=stats["pairs"] - stats["empty"], desc=f"encoding {split}", unit=" pairs", disable=None)
@@ -203,7 +205,7 @@ def _encode(
             if limit is not None:
                 full = [(text, (s, t)) for text, (s, t) in pairs if s and t]
                 pairs = [(text, (s, t)) for text, (s, t) in full if len(s) <= limit and len(t) <= limit]
-                stats["empty"] += len(chunk) - len(full)  # text that the tokenizer makes nothing of
+                stats["empty"] += len(chunk) - len(full)  # text for which the tokenizer has no piece
                 stats["long"] += len(full) - len(pairs)
             for side, (file, store) in enumerate(((src_file, src_store), (tgt_file, tgt_store))):
                 file.writelines(f"{text[side]}\n" for text, _ in pairs)

@@ -1,4 +1,4 @@
-"""Encoded sentences in two flat files per side, memory-mapped: they take no memory that the system cannot have back."""
+"""Encoded sentences, in two flat, memory-mapped files per side."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,6 +14,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from heed.errors import UserError
 
+SCAN = 1 << 24  # bytes of a text that are searched for line ends at once, to bound the memory
+
 
 def _ids_dtype(vocab_size: int) -> DTypeLike:
     return np.uint16 if vocab_size <= 1 << 16 else np.int32
@@ -27,7 +29,10 @@ class TokenStore:
     """One side of a split: sentence i is `ids[offsets[i]:offsets[i + 1]]`, without BOS and EOS."""
 
     def __init__(self, path: Path, vocab_size: int):
-        """Maps what `StoreWriter` wrote for this `path` and `vocab_size`; a `UserError` if it is damaged."""
+        """Map the files that `StoreWriter` wrote for this `path` and `vocab_size`.
+
+        Raises `UserError` if they are damaged.
+        """
         ids, offsets = _paths(path)
         self.offsets: NDArray[np.int64] = _map(offsets, np.int64)
         self.ids: NDArray[Any] = _map(ids, _ids_dtype(vocab_size))
@@ -39,31 +44,27 @@ class TokenStore:
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """Ids of each sentence."""
+        """The number of ids of each sentence."""
         return np.diff(self.offsets)
 
     def rows(
         self, indices: NDArray[np.int64], pad: int
     ) -> tuple[Int64[np.ndarray, "B max"], Int64[np.ndarray, " B"]]:
-        """The sentences of these indices, padded on the right with `pad`, and their lengths."""
+        """Return the sentences of these indices, padded on the right with `pad`, and their lengths."""
         starts = self.offsets[indices]
         lengths = self.offsets[indices + 1] - starts
-        columns = np.arange(lengths.max(initial=0))
-        inside = columns < lengths[:, None]  # B max
-        rows = np.full(inside.shape, pad, np.int64)
-        rows[inside] = self.ids[(starts[:, None] + columns)[inside]]
-        return rows, lengths
+        before = np.cumsum(lengths) - lengths  # ids of the rows above
+        places = np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
+        return _padded(self.ids[places], lengths, pad), lengths
 
 
 class Lines(Sequence[str]):
-    """A text file of UTF-8, of which any line is read without the others; each ends in a line feed."""
+    """A UTF-8 text file with random access to its lines. Each line ends in a line feed."""
 
     def __init__(self, path: Path):
         self.bytes: NDArray[np.uint8] = _map(path, np.uint8)
-        parts = range(0, len(self.bytes), 1 << 24)  # a comparison makes as many bytes again
-        found = [
-            start + np.flatnonzero(self.bytes[start : start + (1 << 24)] == ord("\n")) for start in parts
-        ]
+        parts = range(0, len(self.bytes), SCAN)
+        found = [start + np.flatnonzero(self.bytes[start : start + SCAN] == ord("\n")) for start in parts]
         self.ends: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *found])
 
     def __len__(self) -> int:
@@ -74,10 +75,10 @@ class Lines(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
-        """A line, without its end."""
+        """Return a line without its line end, or the list of lines of a slice."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        i = range(len(self))[index]  # counts negative ones from the end, and raises IndexError
+        i = range(len(self))[index]  # handles a negative index, and raises IndexError
         start = self.ends[i - 1] + 1 if i else 0
         return self.bytes[start : self.ends[i]].tobytes().decode("utf-8")
 
@@ -85,16 +86,22 @@ class Lines(Sequence[str]):
 def padded(
     sentences: Sequence[Sequence[int]], pad: int
 ) -> tuple[Int64[np.ndarray, "B max"], Int64[np.ndarray, " B"]]:
-    """The same as `TokenStore.rows` of sentences at hand."""
+    """Return the sentences, padded on the right with `pad`, and their lengths."""
     lengths = np.array([len(ids) for ids in sentences], np.int64)
-    inside = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    ids = np.fromiter(chain.from_iterable(sentences), np.int64)
+    return _padded(ids, lengths, pad), lengths
+
+
+def _padded(ids: NDArray[Any], lengths: Int64[np.ndarray, " B"], pad: int) -> Int64[np.ndarray, "B max"]:
+    """Return concatenated sentences of these lengths as rows, padded on the right."""
+    inside = np.arange(lengths.max(initial=0)) < lengths[:, None]  # B max
     rows = np.full(inside.shape, pad, np.int64)
-    rows[inside] = np.fromiter(chain.from_iterable(sentences), np.int64)
-    return rows, lengths
+    rows[inside] = ids
+    return rows
 
 
 class StoreWriter:
-    """Writes a `TokenStore` piece by piece, so that memory stays small; a context manager."""
+    """A context manager that writes the files of a `TokenStore` in parts, with little memory."""
 
     def __init__(self, path: Path, vocab_size: int):
         self.dtype, self.end, self.files = _ids_dtype(vocab_size), 0, ExitStack()
@@ -102,7 +109,7 @@ class StoreWriter:
         self.offsets.write(np.int64(0).tobytes())
 
     def add(self, sentences: Sequence[Sequence[int]]) -> None:
-        """Appends sentences of ids."""
+        """Append sentences of ids."""
         ends = self.end + np.cumsum([len(ids) for ids in sentences], dtype=np.int64)
         self.end = int(ends[-1]) if len(ends) else self.end
         self.offsets.write(ends.tobytes())
@@ -117,7 +124,7 @@ class StoreWriter:
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """A split: sentence i of one side translates sentence i of the other."""
+    """A split: sentence i of `tgt` is the translation of sentence i of `src`."""
 
     src: TokenStore
     tgt: TokenStore
@@ -130,7 +137,10 @@ class EncodedPairs:
 
 
 def _map(path: Path, dtype: DTypeLike) -> NDArray[Any]:
-    """A read-only array over the file; an empty file, which cannot be mapped, is an empty array."""
+    """Return a read-only array of the file's contents.
+
+    An empty file, which the system cannot map, gives an empty array.
+    """
     try:
         size = path.stat().st_size
         return np.asarray(np.memmap(path, dtype, mode="r")) if size else np.empty(0, dtype)

@@ -1,4 +1,4 @@
-"""Two columns of a tab-separated file, held-out sentences drawn so that none leaks."""
+"""A corpus of two columns of a tab-separated file, with a random split without leaks."""
 
 import random
 from collections import Counter
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heed.data.corpus import Corpus
-from heed.data.lines import read_lines, sha256
+from heed.data.lines import file_sha256, read_lines
 from heed.errors import UserError, require_between
 
 SPLITS = ("train", "val", "test")
@@ -20,19 +20,19 @@ SPLITS = ("train", "val", "test")
 
 @dataclass
 class Tsv(Corpus):
-    """A plain, `.gz` or zipped table without quoting, as from Tatoeba.
+    """A plain, `.gz` or zipped table without quoting, like the exports of Tatoeba.
 
-    Lines that share a sentence, on either side, and all lines linked through such lines form a component;
-    a component goes to one split as a whole. Lines without text on a side go to train, which drops them. So no
-    sentence of val or test is ever seen in training.
+    Lines that share a source or a target sentence are linked. Lines that are linked, directly or through
+    other lines, form a component, and all of a component is in one split. Therefore no sentence of val or
+    test is in train. Lines without text on one side are in train, where preparing drops them.
     """
 
     file: str | None = None
-    member: str | None = None  # the file inside, if `file` is a `.zip`
-    columns: list[int] = field(default_factory=lambda: [0, 1])  # of the source and the target, from 0
+    member: str | None = None  # the table inside, if `file` is a `.zip`
+    columns: list[int] = field(default_factory=lambda: [0, 1])  # columns of source and target, from 0
     val: int = 1000  # pairs held out
-    test: int = 1000
-    seed: int = 1  # of the draw
+    test: int = 1000  # pairs held out
+    seed: int = 1  # of the random split
 
     def __post_init__(self) -> None:
         if len(set(self.columns)) != 2 or len(self.columns) != 2 or min(self.columns) < 0:
@@ -42,20 +42,20 @@ class Tsv(Corpus):
         require_between("data.seed", self.seed, 0)
 
     def splits(self) -> tuple[str, ...]:
-        """`train`, `val`, `test`."""
+        """Return `train`, `val`, `test`."""
         return SPLITS
 
     def pairs(self, split: str) -> Iterator[tuple[str, str]]:
-        """Streams the split's (source, target) in the order of the file."""
+        """Stream (source, target) of the split, in the order of the file."""
         if split not in SPLITS:
             raise UserError(f"there is no split {split!r}; there are {', '.join(SPLITS)}")
         wanted = SPLITS.index(split)
         return (pair for label, pair in zip(self._labels, self._rows(), strict=True) if label == wanted)
 
     def fingerprint(self) -> dict[str, Any]:
-        """SHA-256 of the file, and every key."""
+        """Return the SHA-256 of the file, and the settings."""
         keys = {key: getattr(self, key) for key in ("member", "val", "test", "seed")}
-        return {"file": sha256(self._path()), "columns": list(self.columns), **keys}
+        return {"file": file_sha256(self._path()), "columns": list(self.columns), **keys}
 
     def _path(self) -> Path:
         if self.file is None:
@@ -71,27 +71,14 @@ class Tsv(Corpus):
         for number, line in enumerate(read_lines(self._path(), self.member), start=1):
             cells = line.split("\t")
             if len(cells) <= max(self.columns):
-                advice = f"data.columns={list(self.columns)} needs {max(self.columns) + 1}, parted by tabs"
+                advice = f"data.columns={list(self.columns)} needs {max(self.columns) + 1}, separated by tabs"
                 raise UserError(f"{self.file}: line {number} has {len(cells)} column(s); {advice}")
             yield cells[self.columns[0]], cells[self.columns[1]]
 
     @cached_property
     def _labels(self) -> NDArray[np.int8]:
-        """The split of each line, as its place in SPLITS."""
-        parents: list[int] = []  # disjoint sets over lines: a component's root is its first line
-        first_with: tuple[dict[str, int], dict[str, int]] = ({}, {})
-        blank = set()  # lines that training drops and that test nothing: they are not drawn, and link nothing
-        for line, pair in enumerate(self._rows()):
-            parents.append(line)
-            if not all(map(str.strip, pair)):
-                blank.add(line)
-                continue
-            for first, text in zip(first_with, pair, strict=True):
-                a, b = _root(parents, line), _root(parents, first.setdefault(text, line))
-                parents[max(a, b)] = min(a, b)
-        if len(blank) == len(parents):
-            raise UserError(f"{self.file}: of {len(parents)} lines none has text in both columns")
-        roots = [_root(parents, line) for line in range(len(parents))]
+        """The split of each line, as its index in SPLITS."""
+        roots, blank = self._components()
         sizes = Counter(roots)
         order = [root for root in sizes if root not in blank]
         random.Random(self.seed).shuffle(order)
@@ -109,11 +96,31 @@ class Tsv(Corpus):
             advice = "take these, fewer, or another data.seed" if train > 0 else "take fewer"
             linked = max((sizes[root] for root in order), default=0)
             raise UserError(
-                f"{self.file}: data.val={self.val} and data.test={self.test} cannot be drawn: it comes to {val} and "
-                f"{test}, leaving {train} for training; {advice}. Of {len(roots)} lines {len(blank)} lack a side, and "
-                f"lines that share a sentence stay together, up to {linked} of them"
+                f"{self.file}: data.val={self.val} and data.test={self.test} cannot be drawn: "
+                f"the draw gives {val} and {test}, leaving {train} for training; {advice}. "
+                f"Of {len(roots)} lines {len(blank)} lack a side, and up to {linked} are linked to each other"
             )
         return labels
+
+    def _components(self) -> tuple[list[int], set[int]]:
+        """Return the first line of each line's component, and the lines without text on one side.
+
+        The latter are not held out, and link nothing.
+        """
+        parents: list[int] = []  # disjoint sets of lines: the root of a component is its first line
+        first_with: tuple[dict[str, int], dict[str, int]] = ({}, {})
+        blank = set()
+        for line, pair in enumerate(self._rows()):
+            parents.append(line)
+            if not all(map(str.strip, pair)):
+                blank.add(line)
+                continue
+            for first, text in zip(first_with, pair, strict=True):
+                a, b = _root(parents, line), _root(parents, first.setdefault(text, line))
+                parents[max(a, b)] = min(a, b)
+        if len(blank) == len(parents):
+            raise UserError(f"{self.file}: of {len(parents)} lines none has text in both columns")
+        return [_root(parents, line) for line in range(len(parents))], blank
 
 
 def _root(parents: list[int], line: int) -> int:

@@ -158,8 +158,8 @@ def bleu_by_length(
 def _with_interval(metric: Any, hypotheses: Sequence[str], references: Sequence[str], bootstrap: int) -> Any:
     """Return sacrebleu's score with its interval, even if a resample has no match.
 
-    Such a resample has a score of type float among float32. Then sacrebleu 2.6 fails with a `TypeError` in
-    `statistics.mean`. Only in that case all are converted to float, because that changes the 7th digit.
+    Such a resample has a score of type float, and the others have float32. Then sacrebleu 2.6 fails with a `TypeError`
+    in `statistics.mean`. Only in this case all are converted to float: the conversion changes the 7th digit.
     """
     try:
         return metric.corpus_score(hypotheses, [references], n_bootstrap=bootstrap)

@@ -57,15 +57,15 @@ def write_evaluation(
 
     Args:
         directory: `eval/<split>-<search>` of a run.
-        sources: one for each line.
-        references: one for each line.
-        translations: the n best of each line, best first.
-        tokenize: see `corpus_metrics`.
-        lowercase: see `corpus_metrics`.
-        bootstrap: see `corpus_metrics`.
-        seconds: the duration of the search.
-        perplexity: of the references, for each piece.
-        agreements: the agreement of the references' alignments with gold links by offset, if there are any.
+        sources: One for each line.
+        references: One for each line.
+        translations: The n best of each line, best first.
+        tokenize: See `corpus_metrics`.
+        lowercase: See `corpus_metrics`.
+        bootstrap: See `corpus_metrics`.
+        seconds: The duration of the search.
+        perplexity: Perplexity of the references for each piece.
+        agreements: The agreement of the references' alignments with gold links by offset, if there are any.
         info: `title` is the report's heading, and `command` is quoted. All other entries are listed.
 
     Returns:
@@ -130,7 +130,7 @@ def _examples(line_bleu: Sequence[float], lengths: Sequence[int]) -> dict[str, l
     best = order[: min(NUM_EXAMPLES, -(-len(order) // 2))]
     rest = order[len(best) :]
     worst = sorted(rest, key=lambda line: (line_bleu[line], -lengths[line]))[:NUM_EXAMPLES]
-    # Drawn from all lines before the best and worst are removed: so nearly the same lines for every run.
+    # The best and the worst are removed after the draw, so that every run shows nearly the same random lines.
     shuffled = random.Random(0).sample(range(len(order)), len(order))
     drawn = [line for line in shuffled if line not in {*best, *worst}][:NUM_EXAMPLES]
     median = sorted(lengths)[len(lengths) // 2]

@@ -79,7 +79,7 @@ class Memory(NamedTuple):
 
 
 class Attention(nn.Module):
-    """What every score shares: the mask, the softmax, and the context, the mean of the states by their weights."""
+    """The part that all scores share: mask, softmax, and context, the mean of the states by their weights."""
 
     def __init__(self, score: Score) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """The decoder, in two wirings. Neither knows which score it holds."""
 
 from abc import ABC, abstractmethod
+from typing import final
 
 import torch
 from jaxtyping import Float
@@ -20,9 +21,9 @@ class Decoder(nn.Module, ABC):
 
     A wiring is three methods. `step` and `unroll` are made of them here, so they always agree:
 
-    - `inputs`: all that needs no state, once for all positions.
-    - `advance`: the recurrent part and nothing more, once for each position.
-    - `read_out`: all that the recurrence does not need, once for all positions.
+    - `inputs` does all that needs no state, once for all positions.
+    - `advance` does the recurrent part and nothing more, once for each position.
+    - `read_out` does all that the recurrence does not need, once for all positions.
 
     N counts positions in `inputs` and `read_out`, and hypotheses of one position in `step` and `advance`.
     """
@@ -82,6 +83,7 @@ class Decoder(nn.Module, ABC):
         state = self.recurrent.step(self.recurrent.inputs(x_t[0]), state)
         return state, state[:1]
 
+    @final
     def step(
         self, embedded: Float[Tensor, "B N E"], state: State, memory: Memory
     ) -> tuple[Float[Tensor, "B N R"], State, Float[Tensor, "B N S"]]:
@@ -90,6 +92,7 @@ class Decoder(nn.Module, ABC):
         readout, alignment = self.read_out(seen, embedded, memory)
         return readout, state, alignment
 
+    @final
     def unroll(
         self, embedded: Float[Tensor, "B T E"], state: State, memory: Memory
     ) -> tuple[Float[Tensor, "B T R"], Float[Tensor, "B T S"]]:
@@ -170,7 +173,7 @@ class LuongDecoder(Decoder):
         self.W_c = Linear(attention.score.key_dim + hidden_dim, embedding_dim, bias=False)
 
     def start(self, bridged: State) -> State:
-        """With input feeding, the first s̃ is zero."""
+        """Return the first state. With input feeding, the first s̃ is zero."""
         if not self.input_feeding:
             return bridged
         return (*bridged, bridged[0].new_zeros(*bridged[0].shape[:2], self.embedding_dim))

@@ -1,7 +1,7 @@
 """The fast version of a GRU over whole sequences on a CPU, all directions at once, with a hand-written gradient.
 
 torch's own GRU runs one direction at a time and leaves its gradient to autograd: some forty small operations for each
-position. Here the operations of both directions are one, and the factors of the gradient that need no recurrence are
+position. Here one operation computes both directions. The factors of the gradient that need no recurrence are
 computed for all positions together. torch's LSTM is one operation of oneDNN, which needs no such help.
 
 A further axis: `D` directions (1 or 2), which share nothing but their shape.

@@ -81,7 +81,7 @@ def unroll(
     """Return the top layer's outputs for whole sequences.
 
     Args:
-        rnns: a module for each direction, of one kind and size, itself of one direction.
+        rnns: a module of one direction for each direction, all of one kind and size.
         inputs: one for each direction.
         state: the first h, and for an LSTM the first c, of all layers: "D L B H". Zeros by default.
     """

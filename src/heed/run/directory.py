@@ -154,8 +154,8 @@ class Run:
     def config(self, own: TrainConfig | None = None) -> TrainConfig:
         """Return the configuration that the run was made with. Targets that `own` names too are trusted.
 
-        Raises `UserError` if there is none, if the file is damaged, edited or of another format, if links lead out of
-        the run, and if a `_target_` could import untrusted code (see docs/reliability.md).
+        Raises `UserError` if there is none, or if the file is damaged, edited or of another format. Links that lead out
+        of the run, and a `_target_` that could import untrusted code, are refused too (see docs/reliability.md).
         """
         if not self.config_file.exists():
             raise UserError(

@@ -40,14 +40,14 @@ class Tokenizer(ABC):
     def sample_batch(self, texts: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
         """Return the ids of many lines, each line split into pieces at random.
 
-        `seed` determines the split, and `alpha` how random it is. The ids decode to the same text as those of `encode`.
-        Raises `TypeError` if the tokenizer can split a text in one way only.
+        `seed` determines the split, and `alpha` how random it is. The ids decode to the same text as those
+        of `encode`. Raises `TypeError` if the tokenizer can split a text in one way only.
         """
         raise TypeError(f"{type(self).__name__} splits a text in one way only: it has nothing to sample from")
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of the ids, as one line: PAD, BOS and EOS are left out, a line end becomes a space."""
+        """Return the text of the ids, without PAD, BOS and EOS, as one line: a line end becomes a space."""
 
     @abstractmethod
     def pieces(self, ids: Sequence[int]) -> list[str]:

@@ -25,7 +25,7 @@ class _Ids(dict[str, tuple[int, ...]]):
 
 
 class CharTokenizer(Tokenizer):
-    """A character vocabulary: the specials, the 256 bytes (with `byte_fallback`), the characters by code point."""
+    """A character vocabulary: specials, 256 bytes (with `byte_fallback`), characters by code point."""
 
     def __init__(self, characters: str, byte_fallback: bool):
         num_bytes = 256 * byte_fallback

@@ -27,10 +27,10 @@ from heed.files.atomic import write
 from heed.text.base import BOS, EOS, PAD, SPECIALS, UNK, UNKNOWN, Tokenizer, TokenizerSettings
 from heed.text.printable import printable
 
-MARK = "\ufdd0"  # begins an escape; Unicode reserves it for programs, and a text that has it is escaped too
-SAMPLING = Lock()  # the library has one random generator for all threads
-LONGEST_ROW = 2**12  # characters; the library skips a sentence of more than 2**16 bytes
-CHARACTERS_PER_PIECE = 300  # size of the sample that `unigram` learns from
+MARK = "\ufdd0"  # Begins an escape. Unicode reserves this character for programs.
+SAMPLING = Lock()  # The library has one random generator for all threads.
+LONGEST_ROW = 2**12  # Characters. The library skips a sentence of more than 2**16 bytes.
+CHARACTERS_PER_PIECE = 300  # Size of the sample that `unigram` learns from.
 
 
 def _escape(text: str) -> str:
@@ -62,10 +62,10 @@ class SentencePieceTokenizer(Tokenizer):
     def sample_batch(self, texts: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
         """Return the ids of many lines, each line split into pieces at random.
 
-        `unigram` draws a segmentation x with probability ∝ P(x)^alpha (Kudo 2018, 1804.10959, §3.3): a smaller
-        alpha is more random. `bpe` leaves out each merge with probability alpha, once per line. The published
-        BPE-dropout (Provilkov et al. 2020, 1910.13267) draws again before every merge: its 0.1 gives as many
-        pieces as 0.05 here.
+        `unigram` draws a segmentation x with probability ∝ P(x)^alpha (Kudo 2018, 1804.10959, §3.3): a
+        smaller alpha is more random. `bpe` leaves out each merge with probability alpha, and does not try
+        it again. The published BPE-dropout (Provilkov et al. 2020, 1910.13267) draws again before every
+        merge: its 0.1 gives as many pieces as 0.05 here.
         """
         escaped = [_escape(text) for text in texts]
         with SAMPLING:
@@ -87,12 +87,12 @@ class SentencePieceTokenizer(Tokenizer):
 class SentencePiece(TokenizerSettings):
     """Settings of a sentencepiece model: `configs/tokenizer/sentencepiece.yaml`."""
 
-    model_type: str = "unigram"  # or "bpe"
-    vocab_size: int = 8000  # ids in all, with the 4 specials and the 256 bytes; a small corpus gives fewer
-    character_coverage: float = 1.0  # share of the text's characters that get a piece of their own
-    byte_fallback: bool = True  # spell other characters in bytes; false: they are UNK, and '▁' a space
+    model_type: str = "unigram"  # Or "bpe".
+    vocab_size: int = 8000  # With the 4 specials and the 256 bytes. A small corpus gives fewer.
+    character_coverage: float = 1.0  # Share of the text's characters that get pieces.
+    byte_fallback: bool = True  # True: spell other characters in bytes. False: they are UNK, and '▁' a space.
     samples: ClassVar[bool] = True
-    max_lines: int = 1_000_000  # of a larger corpus, learn from a random sample of so many lines
+    max_lines: int = 1_000_000  # Learn from a random sample of at most this many lines.
 
     def __post_init__(self) -> None:
         require_one_of("tokenizer.model_type", self.model_type, ("unigram", "bpe"))
@@ -142,8 +142,9 @@ class SentencePiece(TokenizerSettings):
         except RuntimeError as error:
             reserved = len(SPECIALS) + 256 * self.byte_fallback
             raise UserError(
-                f"{path}: sentencepiece cannot learn tokenizer.vocab_size={self.vocab_size} pieces ({reserved} are "
-                f"specials and bytes) from {len(counts)} words ({error}). Raise vocab_size or lower character_coverage"
+                f"{path}: sentencepiece cannot learn tokenizer.vocab_size={self.vocab_size} pieces "
+                f"({reserved} are specials and bytes) from {len(counts)} words ({error}). "
+                "Raise vocab_size or lower character_coverage"
             ) from error
         write(path, lambda temporary: temporary.write_bytes(model.getvalue()))
         tokenizer = self.load(path)
@@ -164,7 +165,8 @@ class SentencePiece(TokenizerSettings):
             tokenizer = SentencePieceTokenizer(model)
         except RuntimeError as error:
             raise UserError(f"{path}: not a sentencepiece model ({error}); prepare the data again") from error
-        # The library's settings are at the end of the file. Without them it would use its defaults, which drop spaces.
+        # The library's settings are at the end of the file. Without them it would use its defaults, which
+        # drop spaces.
         specials = tokenizer.pieces(range(min(len(SPECIALS), len(tokenizer))))
         if specials != list(SPECIALS) or tokenizer.decode(tokenizer.encode("   ")) != "   ":
             raise UserError(f"{path}: cut short, or not a model that heed trained; prepare the data again")
@@ -174,7 +176,7 @@ class SentencePiece(TokenizerSettings):
 def _count_words(lines: Iterable[str], most: int) -> dict[str, int]:
     """Count the words of the lines, or of a random sample of between `most` / 2 and `most` lines.
 
-    The same lines give the same sample, in contrast to the library's own sampling, which also keeps all lines in memory.
+    The same lines give the same sample. The library's own sampling does not, and keeps all lines in memory.
     """
     counts: Counter[str] = Counter()
     generator, counted, one_in = Random(0), 0, 1
@@ -187,8 +189,8 @@ def _count_words(lines: Iterable[str], most: int) -> dict[str, int]:
             counted, one_in = counted // 2, 2 * one_in
         counts.update(line.split(" "))
         counted += 1
-    # An empty word, as between two spaces, is a single '▁' to the library. The library skips empty input lines and makes
-    # two '▁' of " ", so one " " is counted for two empty words.
+    # An empty word, as between two spaces, is a single '▁' to the library. But the library skips empty
+    # lines of its input, and makes two '▁' of " ". So one " " is counted for two empty words.
     alone = counts.pop("", 0)
     if alone:
         counts[" "] = (alone + 1) // 2
@@ -198,10 +200,10 @@ def _count_words(lines: Iterable[str], most: int) -> dict[str, int]:
 def _rows(counts: dict[str, int]) -> Iterator[str]:
     """Yield the lines of the library's input: a word and its count, separated by a tab.
 
-    `unigram` takes a string as a candidate piece if it is repeated in different contexts. A word that is always
-    followed by the end of a line is no candidate, however frequent: "sind" became "sin" and "d". Therefore one
-    occurrence of each word is put into a line with other words, where a space follows it. Then every repeated
-    word is a candidate. (docs/LOG.md)
+    `unigram` takes a string as a candidate piece if it is repeated in different contexts. A word that is
+    always followed by the end of a line is no candidate, however frequent: "sind" became "sin" and "d".
+    Therefore one occurrence of each word is put into a line with other words, where a space follows it.
+    Then every repeated word is a candidate. (docs/LOG.md)
     """
     line: list[str] = []
     size = 0
@@ -221,12 +223,12 @@ def _rows(counts: dict[str, int]) -> Iterator[str]:
 def _trim(counts: dict[str, int], most: int) -> dict[str, int]:
     """Return smaller counts: the text with so many occurrences of each word has about `most` characters.
 
-    To find its first candidates, `unigram` writes every occurrence of every word into one array. Each character
-    takes 16 bytes of indices there. First a random share of the occurrences is kept, and every character at least
-    once. Then the counts of the most frequent words are cut to a common bound, which is far above the counts of the
-    rare pieces that decide the vocabulary. On Multi30k and Tatoeba, 8,000 pieces learnt from the reduced counts
-    spell held-out text in 0.2 % fewer to 0.6 % more pieces than 8,000 pieces learnt from all the text.
-    (docs/LOG.md)
+    To find its first candidates, `unigram` writes every occurrence of every word into one array. Each
+    character takes 16 bytes of indices there. First a random share of the occurrences is kept, and every
+    character at least once. Then the counts of the most frequent words are cut to a common bound, which is
+    far above the counts of the rare pieces that decide the vocabulary. On Multi30k and Tatoeba, 8,000
+    pieces learnt from the reduced counts spell held-out text in 0.2 % fewer to 0.6 % more pieces than 8,000
+    pieces learnt from all the text. (docs/LOG.md)
     """
     sizes = {word: len(word) + 2 for word in counts}  # with the '▁' before it and the end after it
     share = 2 * most / sum(sizes[word] * count for word, count in counts.items())

@@ -86,8 +86,8 @@ class Word(TokenizerSettings):
         words = vocabulary.itos[len(SPECIALS) :]
         if not words:
             raise UserError(
-                f"{path}: none of {len(counts)} words occurs tokenizer.min_frequency={self.min_frequency} times; "
-                "lower it"
+                f"{path}: none of {len(counts)} words occurs "
+                f"tokenizer.min_frequency={self.min_frequency} times; lower it"
             )
         model = {"kind": "word", "tokenizer": self.tokenizer, "lower": self.lower}
         write_json(path, {**model, "counts": {word: counts[word] for word in words}})
@@ -144,8 +144,9 @@ def _splitter(name: str | None, lower: bool) -> Callable[[str], list[str]]:
 def _read_vectors(path: Path, words: Sequence[str]) -> "tuple[dict[str, int], Tensor]":
     """Return the row number of each word that the file has, and the rows, "N E".
 
-    torchtext would read the complete file, and cache it as a pickle that it loads the next time. Here it reads
-    only the lines of the vocabulary's words, in a temporary directory: no pickle is ever loaded or left.
+    torchtext would read the complete file, and cache it as a pickle that it loads the next time. Here it
+    reads only the lines of the vocabulary's words, in a temporary directory: no pickle is ever loaded or
+    left.
     """
     from torchtext.vocab import Vectors
 
@@ -171,8 +172,8 @@ def _read_vectors(path: Path, words: Sequence[str]) -> "tuple[dict[str, int], Te
 def _checked_certificates() -> Iterator[None]:
     """Restore the check of TLS certificates, which torchtext's `Vectors` switches off, even for a local file.
 
-    It does so for the whole process, by a private attribute of `ssl`. Python initialises this attribute with the
-    public `create_default_context`, which checks certificates.
+    It does so for the whole process, by a private attribute of `ssl`. Python initialises this attribute
+    with the public `create_default_context`, which checks certificates.
     """
     hook = "_create_default_https_context"
     verify = getattr(ssl, hook, ssl.create_default_context)

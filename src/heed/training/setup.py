@@ -77,17 +77,20 @@ def arithmetic(settings: TrainingSettings, device: torch.device, compiled: bool)
 
 
 def history(run: Run) -> list[dict[str, Any]]:
-    """Return the arithmetic of each part of a run, with the `step` that the part begins at."""
-    parts: list[dict[str, Any]] = run.record().get("arithmetic", [])
+    """Return the arithmetic of each part of a run, with the `step` that the part begins at.
+
+    A damaged record has no history: `add_record` warns of it and begins a new one.
+    """
+    try:
+        parts: list[dict[str, Any]] = run.record().get("arithmetic", [])
+    except UserError:
+        return []
     return parts
 
 
 def check_arithmetic(run: Run, computing: dict[str, Any], strict: bool) -> None:
     """Warn, or raise `UserError` if `strict`, if a run is continued in another arithmetic than its last part."""
-    try:
-        last = history(run)[-1:] if states(run.checkpoints) else []
-    except UserError:  # a damaged record: `add_record` warns
-        return
+    last = history(run)[-1:] if states(run.checkpoints) else []
     for part in last:
         changes = [
             f"{key} was {before!r}, is {now!r}" for key, before, now in differing(part, part | computing)

@@ -32,7 +32,10 @@ CARRIED = ("step", "best", "validations_since_best", "bad_steps", "bad_in_a_row"
 
 
 class Trainer:
-    """Trains a model in a run directory. A trainer made anew there continues as if it had never stopped."""
+    """Trains a model in a run directory.
+
+    A new trainer in the same directory continues as if the first had never stopped.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The embedded corpus and the grammar that makes it: words, phrases, clauses, what they say, whole sentences."""
+"""The embedded corpus and its grammar: words, phrases, clauses, contents, sentences."""
 
 from heed.data.grammar.corpus import Grammar
 

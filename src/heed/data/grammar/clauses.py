@@ -1,7 +1,8 @@
 """Clauses of the embedded corpus: one meaning, an English word order and three German ones.
 
-German main clauses have the finite verb second, questions have it first, subordinate clauses last, and all keep
-what is not finite (separable prefix, participle, infinitive) at the end. Between stand the fields of `MIDDLE`.
+The German finite verb is second in main clauses, first in questions, and last in subordinate clauses. The
+other parts of the verb (separable prefix, participle, infinitive) are at the end. The fields of `MIDDLE`
+are between.
 """
 
 from dataclasses import dataclass, field
@@ -11,8 +12,8 @@ from heed.data.grammar import lexicon
 from heed.data.grammar.phrases import CASES, Phrase, Phrases, Token, plural_or_verb_s, rows
 
 MIDDLE = tuple("reflexive pronoun definite time not gladly manner place indefinite last".split())  # noqa: SIM905
-"""Order of the German middle field: time before manner before place, nicht before the last two of these."""
-PRESENT = ("now", "habit", "simple", "gladly")  # tenses that are German present
+"""Order of the German middle field: time, nicht, manner, place."""
+PRESENT = ("now", "habit", "simple", "gladly")  # tenses whose German form is the present
 TENSES = (*["now"] * 6, *["past"] * 7, *["future"] * 3, *["habit"] * 3, "gladly", *["modal"] * 3, "wish")
 TO_BE = {"habit": ("am", "is", "are"), "past": ("was", "was", "were")}
 SEIN = {"habit": ("bin", "ist", "sind"), "past": ("war", "war", "waren")}
@@ -24,12 +25,12 @@ AUXILIARIES = {
 
 
 class Verb(NamedTuple):
-    """A row of a verb table; see there."""
+    """A row of a verb table of the lexicon, which explains the columns."""
 
-    en: list[str]  # base form and what goes with it
+    en: list[str]  # base form and particles
     past: str
     participle: str
-    de: str  # infinitive without prefix
+    de: str  # infinitive without the separable prefix
     er_form: str
     de_participle: str
     prefix: str
@@ -47,11 +48,11 @@ class Verb(NamedTuple):
 
     @property
     def directed(self) -> bool:
-        """Goes somewhere."""
+        """True for a verb of motion, which needs a direction."""
         return self.preposition == "to"
 
     def ing(self) -> str:
-        """The English -ing form."""
+        """Return the English -ing form."""
         base = self.en[0]
         if base.endswith("ie"):
             return base[:-2] + "ying"
@@ -60,7 +61,7 @@ class Verb(NamedTuple):
         return (base[:-1] if base[-1] == "e" and base[-2] != "e" else base) + "ing"
 
     def german(self, agree: int) -> str:
-        """Present tense for ich, er, sie (plural), without prefix."""
+        """Return the present tense for ich, er, sie (plural), without the prefix."""
         ich = self.de[:-1] if self.de.endswith("en") else self.de[:-1] + "e"
         return (lexicon.FIRST_PERSON.get(self.de, ich), self.er_form, self.de)[agree]
 
@@ -91,34 +92,34 @@ ATTEMPTS = [_verb(row) for row in lexicon.ATTEMPTS.strip().split("\n")]
 
 @dataclass
 class Clause:
-    """The parts of a clause; the methods put them in order."""
+    """The parts of a clause. The methods put them in order."""
 
     subject: Phrase
     aux: list[Token]  # English words that questions put before the subject
     main: list[Token]  # the other English words of the verb
     finite: Token
-    right: list[Token] = field(default_factory=list)  # what stands last in German
-    joined: list[Token] = field(default_factory=list)  # right and finite when the clause is verb-final
+    right: list[Token] = field(default_factory=list)  # the last words of a German main clause
+    joined: list[Token] = field(default_factory=list)  # the last words if the clause is verb-final
     infinitive: list[Token] = field(default_factory=list)  # with zu
     negation: int = 0  # link id
     middle: dict[str, list[Token]] = field(default_factory=lambda: {name: [] for name in MIDDLE})
-    objects: list[Token] = field(default_factory=list)  # English, as those that follow
-    adverb: list[Token] = field(default_factory=list)  # of one word: before the place
+    objects: list[Token] = field(default_factory=list)  # English, like the next four
+    adverb: list[Token] = field(default_factory=list)  # one word: before the place
     place: list[Token] = field(default_factory=list)
-    manner: list[Token] = field(default_factory=list)  # of more words: after the place
+    manner: list[Token] = field(default_factory=list)  # more words: after the place
     time: list[Token] = field(default_factory=list)
     often: list[Token] = field(default_factory=list)  # before the verb
-    when: str = ""  # the table of times that suit its tense
+    when: str = ""  # the table of times that fit the tense
     lead: tuple[list[Token], list[Token]] = ([], [])  # relative or question word
-    fronted: bool = False  # the time stands first
+    fronted: bool = False  # the time comes first
     direct: Phrase | None = None  # the accusative object
 
     def predicate(self) -> list[Token]:
-        """English from the main verb to the manner."""
+        """Return the English words from the main verb to the manner."""
         return [*self.main, *self.objects, *self.adverb, *self.place, *self.manner]
 
     def english(self, question: bool = False) -> list[Token]:
-        """Subject, verb, object, place, manner, time."""
+        """Return the English clause: subject, verb, object, place, manner, time."""
         aux, negation = list(self.aux), [("not", (self.negation,))] if self.negation else []
         if negation and aux[0][0] == "can" and not question:
             aux, negation = [("cannot", (*aux[0][1], self.negation))], []
@@ -131,21 +132,21 @@ class Clause:
         return [token for name in names for token in self.middle[name]]
 
     def verb_first(self) -> list[Token]:
-        """German with the finite verb before the subject: yes-no questions, and after a fronted clause."""
+        """Return the German clause with the finite verb first, for questions and after a fronted clause."""
         return [self.finite, *self.subject.de["N"], *self._fields(), *self.right]
 
     def verb_second(self) -> list[Token]:
-        """A German main clause; the subject goes behind the verb when something else stands first."""
+        """Return the German main clause. If something else comes first, the subject follows the verb."""
         if self.lead[1] or self.fronted:
             return [*(self.lead[1] or self.middle["time"]), *self.verb_first()]
         return [*self.subject.de["N"], self.finite, *self._fields(), *self.right]
 
     def verb_final(self) -> list[Token]:
-        """A German subordinate clause."""
+        """Return the German subordinate clause."""
         return [*self.lead[1], *self.subject.de["N"], *self._fields(), *self.joined]
 
     def with_zu(self) -> list[Token]:
-        """A German infinitive clause without subject."""
+        """Return the German infinitive clause, without a subject."""
         return [*self._fields(), *self.infinitive]
 
 
@@ -156,9 +157,16 @@ MODALS = [[part.split() for part in row.split("|")] for row in lexicon.MODALS.st
 def conjugate(
     make: Phrases, verb: Verb, tense: str, subject: Phrase, support: bool, negated: bool, link: int
 ) -> Clause:
-    """A clause of subject and verb. `support`: a negation or question, for which English needs an auxiliary.
+    """Return a clause of subject and verb.
 
-    `link` is the id of the verb's preposition.
+    Args:
+        make: the source of link ids and random numbers.
+        verb: the verb.
+        tense: one of `TENSES`, or "simple".
+        subject: the subject.
+        support: True for negations and questions, in which English needs an auxiliary.
+        negated: True for negations.
+        link: the link id of the verb's preposition.
     """
     own: tuple[int, ...] = (make.new_id(),)
     other: tuple[int, ...] = (make.new_id(),)
@@ -169,7 +177,7 @@ def conjugate(
     particles: list[Token] = [(word, own) for word in rest]
     if rest and verb.preposition and not verb.directed:
         particles[-1] = (rest[-1], (link,))
-    zu: list[Token] = [("to", own), (base, own)]  # English; its "to" goes with the verb
+    zu: list[Token] = [("to", own), (base, own)]  # English; "to" is linked as the verb is
     do = ("does" if agree == 1 else "do") if tense != "past" else "did"
     aux: list[Token] = []
     right: list[Token] = [(verb.prefix + verb.de, own)]

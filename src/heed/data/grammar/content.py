@@ -1,4 +1,4 @@
-"""Contents of the embedded corpus: which verb, objects, times, manners and places go together."""
+"""Contents of the embedded corpus: verbs with suitable objects, times, manners and places."""
 
 from heed.data.grammar import lexicon
 from heed.data.grammar.clauses import SEIN, TENSES, TO_BE, VERBS, Clause, Verb, conjugate
@@ -18,14 +18,14 @@ Both = tuple[list[Token], list[Token]]  # English, German
 
 
 class Content(Phrases):
-    """Fills clauses at random."""
+    """Fills clauses with random contents."""
 
     def choose(self, table: str) -> str:
-        """An entry of a table of `english = german`."""
+        """Return a random entry of a table of `english = german`."""
         return self.rng.choice(entries(table))
 
     def subject(self, kinds: list[str], definite: bool = False) -> Phrase:
-        """A pronoun, a name or a noun phrase."""
+        """Return a pronoun, a name or a noun phrase."""
         if "person" in kinds and self.chance(0.45):
             return self.pronoun(self.rng.choice(list(PRONOUNS))) if self.chance(0.6) else self.name()
         return self.noun_phrase(kinds, definite=definite or None)
@@ -33,7 +33,7 @@ class Content(Phrases):
     def object(
         self, kinds: list[str], subject: Phrase, negation: int, definite: bool, pronoun: bool
     ) -> Phrase:
-        """As `subject`, but never what the subject is already."""
+        """Return a pronoun or a noun phrase, but not the pronoun of the subject."""
         others = [en for en in ("he", "she", "they") if en != subject.anaphor]
         if pronoun and "person" in kinds and self.chance(0.2):
             return self.pronoun(self.rng.choice(others))
@@ -46,10 +46,10 @@ class Content(Phrases):
         tenses: tuple[str, ...] = TENSES,
         *,
         details: float = 0.4,  # probability of each adverbial
-        support: bool | None = None,  # a question: no negation, but do
-        extracted: Phrase | None = None,  # an object that leads the clause: relative or question word
+        support: bool | None = None,  # True or False: no negation; True: a question, which needs "do"
+        extracted: Phrase | None = None,  # an object at the front: a relative pronoun or question word
     ) -> Clause:
-        """A clause about doing something."""
+        """Return a clause about an activity or a state."""
         if verb is None:
             verbs = [v for v in VERBS if subject is None or subject.kind in v.subjects]
             verb = self.rng.choice([v for v in verbs if any(self._fits(v, tense) for tense in tenses)])
@@ -104,7 +104,7 @@ class Content(Phrases):
             clause.middle[name] = clause.middle[name] + self.contract(words, item.de[case], ("dem",))
 
     def contract(self, before: list[Token], phrase: list[Token], articles: tuple[str, ...]) -> list[Token]:
-        """Joins preposition and article: in dem = im, zu der = zur."""
+        """Return both, with preposition and article contracted: in dem = im, zu der = zur."""
         if before and phrase[0][0] in articles:
             joined = lexicon.CONTRACTIONS.get((before[0][0], phrase[0][0]))
             if joined:
@@ -134,7 +134,7 @@ class Content(Phrases):
                 clause.time, clause.fronted = en, self.chance(0.4) and not clause.lead[0] and details >= 0.4
 
     def place(self, group: str, directed: bool) -> Both:
-        """Where (dative) or where to (accusative; dative after zu); cities have no article."""
+        """Return a place (dative) or a direction (accusative, or dative after zu). Cities have no article."""
         entry = self.choose(lexicon.PLACES[group])
         preposition, ids = (self.new_id(),), (self.new_id(),)
         if "|" not in entry:
@@ -155,7 +155,7 @@ class Content(Phrases):
         )
 
     def manner(self, group: str) -> Both:
-        """An adverb, a means of transport or company."""
+        """Return an adverb, a means of transport, or a companion."""
         entry = self.choose(lexicon.MANNERS[group])
         if entry != "with":
             return self.fixed(entry)
@@ -163,7 +163,10 @@ class Content(Phrases):
         return [("with", ids), *friend.en], [("mit", ids), *friend.de["D"]]
 
     def copula(self, subject: Phrase | None = None, tense: str = "habit", only: str = "") -> Clause:
-        """Something is old, or older than something else; `only` limits what is said of people and animals."""
+        """Return a clause like "it is old" or "it is older than ...".
+
+        `only` limits the adjectives for people and animals.
+        """
         subject = subject or self.subject([self.rng.choice(list(ADJECTIVES))], definite=True)
         ids = (self.new_id(),)
         comparatives = [row for row, kinds in lexicon.COMPARATIVES.items() if subject.kind in kinds.split()]

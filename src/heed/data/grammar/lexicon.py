@@ -1,7 +1,6 @@
 """The words of the embedded English-German corpus, as plain tables; `phrases.py` inflects them.
 
-Entries stand between line ends or semicolons; `_` joins the words of one entry. A form that is wrong here is
-wrong in every sentence, and so easy to see.
+Entries are separated by line ends or semicolons. `_` joins the words of one entry.
 """
 
 NOUNS = {  # kind: "english[/plural] Deutsch gender Plural"; w = weak masculine; plural "-" = singular only
@@ -55,12 +54,12 @@ NOUNS = {  # kind: "english[/plural] Deutsch gender Plural"; w = weak masculine;
 }
 # All others follow the rule in `phrases.py`.
 GENITIVE = {"Koch": "Kochs", "Film": "Films", "Geheimnis": "Geheimnisses"}
-FEMININE = ("girl",)  # spoken of as "she"/"sie" though neuter
-NO_PRONOUN = ("child",)  # "it", "he" or "she": left out, so that English says which German it is
+FEMININE = ("girl",)  # neuter, but its pronoun is "she"/"sie"
+NO_PRONOUN = ("child",)  # could be "it", "he" or "she": no pronoun, so that English determines the German
 
 NAMES = "Anna f; Maria f; Julia f; Lisa f; Emma f; Peter m; Paul m; Martin m; David m; Simon m"
 
-ADJECTIVES = {  # "english deutsch[/stem]": kinds it goes with
+ADJECTIVES = {  # "english deutsch[/stem]": the kinds of nouns that it describes
     "old alt": "person animal text thing device clothing vehicle opening room",
     "young jung": "person animal",
     "big groß": "animal food thing device vehicle opening room event",
@@ -94,9 +93,9 @@ COMPARATIVES = {  # "english = deutsch": kinds
 }  # fmt: skip
 
 # "english[!] past participle | [sich] [prefix+]infinitive er-form participle[*] | subjects | frame | objects
-#  | manner | places": what is missing at the end is empty.
-# ! = a state, without progressive or modal; * = perfect with sein; "auf A" = preposition and its case;
-# "to" = goes somewhere; a place marked + must be named.
+#  | manner | places". Fields missing at the end are empty.
+# ! = a state, without progressive or modal. * = perfect with sein. "auf A" = a preposition and its case.
+# "to" = a verb of motion. + = the place is required.
 VERBS = """
     sleep slept slept | schlafen schläft geschlafen | person animal | | | | home outside leisure
     work | arbeiten arbeitet gearbeitet | person | | | care company | home office shop
@@ -175,7 +174,7 @@ VERBS = """
     be_interested_in! | sich interessieren interessiert interessiert | person | für A | text event
     be_afraid_of! | sich fürchten fürchtet gefürchtet | person animal | vor D | animal person
     take_care_of took taken | sich kümmern kümmert gekümmert | person | um A | person animal"""
-# as in VERBS; the clause that follows is joined by the word in the frame's place
+# As VERBS, but with the conjunction of the dependent clause instead of the frame.
 REPORTS = """
     say! said said | sagen sagt gesagt | person | that = dass
     know! knew known | wissen weiß gewusst | person | that = dass
@@ -192,7 +191,7 @@ DOUBLED = ("run", "sit", "get", "put", "travel", "forget")  # running, travelled
 SIMPLE_PAST = """
     wusste wissen; dachte denken; glaubte glauben; hoffte hoffen; mochte mögen; kannte kennen; brauchte brauchen
     liebte lieben; wohnte wohnen; gehörte gehören; vertraute vertrauen
-    """  # verbs whose past is not the perfect
+    """  # verbs whose German past is this form, not the perfect
 FIRST_PERSON = {"mögen": "mag", "wissen": "weiß"}  # ich-forms that do not end in -e
 
 # "english | to? | er-form plural [negated er-form plural] | when": German modals, with the infinitive last
@@ -203,14 +202,14 @@ MODALS = """
     should | | sollte sollten | plan
     may | | darf dürfen | plan
     would like | to | möchte möchten | plan"""
-WISHES = {  # the same with do in negations: he wants to, he does not want to
+WISHES = {  # verbs like modals, but with "do" in negations: he wants to, he does not want to
     "want": ("will", "wollen", "plan"),
     "wanted": ("wollte", "wollten", "past"),
     "had": ("musste", "mussten", "past"),
 }
 
-# A digit after a word says what it is linked with; without digits, everything is linked with everything.
-# ~ = English puts it before the verb.
+# Words with the same digit are linked. Without digits, all words of an entry are linked.
+# ~ = English puts this time before the verb.
 TIMES = {
     "now": "now = jetzt; right now = gerade; at1 the1 moment2 = im1 Moment2; today = heute",
     "habit": """every1 day2 = jeden1 Tag2; every1 morning2 = jeden1 Morgen2; every1 evening2 = jeden1 Abend2
@@ -238,7 +237,7 @@ MANNERS = {
         by1 bicycle2 = mit1 dem2 Fahrrad2""",
     "company": "alone = allein; with",  # "with" is followed by a person
 }  # fmt: skip
-# "english Deutsch gender | where | where to": dative for where and for zu, accusative for the other where to
+# "english Deutsch gender | where | where to". The case is the dative after "where" and after zu, else the accusative.
 PLACES = {
     "indoors": "kitchen Küche f | in in | into in; living_room Wohnzimmer n | in in | into in",
     "home": """

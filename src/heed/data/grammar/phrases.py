@@ -1,7 +1,8 @@
 """Inflection and noun phrases of the embedded corpus: English and German side by side, joined by link ids.
 
-A token is `(text, ids)`; an English and a German token are aligned when they share an id. Ids are handed out
-while a phrase is built, so that both languages may order their tokens freely and the gold alignment follows.
+A token is `(text, ids)`. An English and a German token are aligned if they share an id. Tokens get their
+ids while a phrase is built, so that each language can order its tokens freely and the gold alignment stays
+correct.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ THE = {"N": "der die das die", "A": "den die das die", "D": "dem der dem den", "
 STRONG = {"N": "er e es e", "A": "en e es e", "D": "em er em en", "G": "es er es er"}  # dieser, einige
 MIXED = {"N": "- e - e", "A": "en e - e", "D": "em er em en", "G": "es er es er"}  # ein, kein, mein
 WHO = THE | {"D": "dem der dem denen", "G": "dessen deren dessen deren"}
-ADJECTIVE = {  # by the word before: none, der-words, ein-words
+ADJECTIVE = {  # depends on the word before: none, der-words, ein-words
     "strong": STRONG | {"G": "en er en er"},
     "weak": {"N": "e e e en", "A": "en e e en", "D": "en en en en", "G": "en en en en"},
     "mixed": {"N": "er e es en", "A": "en e es en", "D": "en en en en", "G": "en en en en"},
@@ -52,7 +53,7 @@ PRONOUNS = {  # English subject, object: German N A D, agreement, reflexive
 
 
 class Noun(NamedTuple):
-    """A row of the noun table; gender `w` is a masculine whose other cases are all like its plural."""
+    """A row of the noun table. Gender `w` is a weak masculine: its oblique cases equal its plural."""
 
     en: str
     en_plural: str
@@ -72,45 +73,45 @@ class Adjective(NamedTuple):
 
 @dataclass
 class Phrase:
-    """What can be a subject or an object. `agree` picks the verb form: 0 ich, 1 er/sie/es, 2 wir/sie."""
+    """A subject or an object. `agree` selects the verb form: 0 ich, 1 er/sie/es, 2 wir/sie."""
 
     en: list[Token]
     de: dict[str, list[Token]]  # by case
     agree: int = 1
     gender: str = "m"  # m f n p, as for `THE`
     kind: str = "person"
-    definite: bool = True  # German puts definite objects before, others after time, manner and place
-    en_object: list[Token] | None = None  # of pronouns, where it differs
+    definite: bool = True  # German puts definite objects before time, manner and place, others after
+    en_object: list[Token] | None = None  # of pronouns, if it differs
     reflexive: str = "sich"
-    anaphor: str | None = None  # the English pronoun that takes this phrase up again
-    negated: bool = False  # carries the negation itself, as kein
+    anaphor: str | None = None  # the English pronoun that refers to this phrase
+    negated: bool = False  # contains the negation, as kein does
 
 
 @cache
 def entries(table: str) -> list[str]:
-    """Entries of a table of the lexicon."""
+    """Return the entries of a table of the lexicon."""
     return [entry.strip() for entry in table.replace("\n", ";").split(";") if entry.strip()]
 
 
 def rows(table: str) -> list[list[str]]:
-    """Entries of a table, each split at spaces, `_` turned into a space."""
+    """Return the entries of a table, each split at spaces. `_` becomes a space."""
     return [[word.replace("_", " ") for word in entry.split()] for entry in entries(table)]
 
 
 def plural_or_verb_s(word: str) -> str:
-    """English -s of nouns and verbs: watches, tries, buys."""
+    """Return the English noun or verb with -s: watches, tries, buys."""
     if word.endswith(("s", "x", "ch", "sh")) or word == "go":
         return word + "es"
     return word[:-1] + "ies" if word[-1] == "y" and word[-2] not in "aeiou" else word + "s"
 
 
 def ending(table: dict[str, str], case: str, gender: str) -> str:
-    """Looks an ending up; `-` in the table is no ending."""
+    """Return an ending of the table. `-` in the table means no ending."""
     return table[case].split()["mfnp".index(gender)].replace("-", "")
 
 
 def noun_form(noun: Noun, case: str, plural: bool) -> str:
-    """A German noun in a case: -n in the dative plural, -(e)s in the genitive, weak masculines."""
+    """Return a German noun in a case: -n in the dative plural, -(e)s in the genitive, weak masculines."""
     if plural:
         return noun.de_plural + ("n" if case == "D" and noun.de_plural[-1] not in "ns" else "")
     if noun.gender == "w":
@@ -142,7 +143,7 @@ for _entry, _kinds in lexicon.ADJECTIVES.items():
 
 @dataclass
 class Phrases:
-    """Draws phrases at random; holds the link ids and the nouns already used in the sentence."""
+    """Makes random phrases. Keeps the link ids and the nouns already used in the sentence."""
 
     rng: Random
     used: list[str] = field(default_factory=list)
@@ -151,15 +152,15 @@ class Phrases:
         self._ids = count(1)
 
     def new_id(self) -> int:
-        """A fresh link id."""
+        """Return a new link id."""
         return next(self._ids)
 
     def chance(self, probability: float) -> bool:
-        """True with this probability."""
+        """Return True with this probability."""
         return self.rng.random() < probability
 
     def fixed(self, entry: str) -> tuple[list[Token], list[Token]]:
-        """Tokens of `english = german`, where words with the same digit (or without any) are linked."""
+        """Return the tokens of `english = german`. Words with the same digit, or without one, are linked."""
         ids = {digit: self.new_id() for digit in "0123456789"}
 
         def tokens(text: str) -> list[Token]:
@@ -172,7 +173,7 @@ class Phrases:
         return tokens(en), tokens(de)
 
     def pronoun(self, en: str, gender: str = "m") -> Phrase:
-        """A personal pronoun; `it` is er, sie or es by the gender of what it stands for."""
+        """Return a personal pronoun. `it` is er, sie or es by the gender of the noun that it replaces."""
         if en == "it":
             forms = {"m": "er ihn ihm", "f": "sie sie ihr", "n": "es es ihm"}[gender]
             en_object, agree, reflexive = "it", 1, "sich"
@@ -183,7 +184,7 @@ class Phrases:
         return Phrase([(en, ids)], de, agree, en_object=[(en_object, ids)], reflexive=reflexive, anaphor=en)
 
     def name(self) -> Phrase:
-        """A proper name, or two joined by and."""
+        """Return a proper name, or two names joined by and."""
         (first, gender), (second, _) = self.rng.sample(NAMES, 2)
         ids: Ids = (self.new_id(),)
         if self.chance(0.8):
@@ -193,7 +194,7 @@ class Phrases:
         return Phrase(en, dict.fromkeys("NAD", both), 2, "p", anaphor="they")
 
     def relative(self, case: str, head: Phrase, preposition: bool = False) -> Phrase:
-        """The relative pronoun for a head, as a phrase of its own."""
+        """Return the relative pronoun for a head, as a phrase."""
         ids: Ids = (self.new_id(),)
         thing = "which" if preposition else "that"
         en = thing if head.kind != "person" else "who" if case == "N" else "whom"
@@ -204,9 +205,13 @@ class Phrases:
     def noun_phrase(
         self, kinds: list[str], negation: int = 0, definite: bool | None = None, plain: bool = False
     ) -> Phrase:
-        """Article or possessor, adjective, noun. `negation` is the link id of a "not" that may become kein.
+        """Return a phrase of article or possessor, adjective, noun.
 
-        `plain`: definite, without adjective or possessor; else `definite` None leaves the choice to chance.
+        Args:
+            kinds: the kinds of nouns to choose from.
+            negation: the link id of a "not", which may become part of kein.
+            definite: None means random.
+            plain: definite, without adjective or possessor.
         """
         noun = self._noun(kinds)
         plural = noun.de_plural != "-" and self.chance(0.3)
@@ -226,7 +231,7 @@ class Phrases:
             en, before, after, degree = self._possessor(noun, gender, thing)
         adjectives = self._adjectives(noun.kind) if not plain else []
         head, *rest = (noun.en_plural if plural else noun.en).split()
-        measured = (self.new_id(),) if "of" in rest else thing  # a glass of water: von is not said
+        measured = (self.new_id(),) if "of" in rest else thing  # a glass of water: German has no preposition
         en += [*(token for token, _ in adjectives), (head, thing), *((word, measured) for word in rest)]
         for index, (word, ids) in enumerate(en[:-1]):
             if word == "a" and en[index + 1][0][0] in "aeiou":
@@ -250,7 +255,7 @@ class Phrases:
         return noun
 
     def _determiner(self, plural: bool, definite: bool | None, noun: Noun) -> tuple[tuple[str, str], bool]:
-        """A row of `DETERMINERS` (or `("", "")` for a bare plural) and whether it is definite."""
+        """Return a key of `DETERMINERS`, or `("", "")` for a bare plural, and True if it is definite."""
         if definite or (definite is None and self.chance(0.6)):
             first = ("the", "the")
             own = [key for key, (_, endings, _) in DETERMINERS.items() if endings is MIXED and key[0] != "a"]
@@ -270,7 +275,11 @@ class Phrases:
     def _possessor(
         self, noun: Noun, gender: str, thing: Ids
     ) -> tuple[list[Token], dict[str, list[Token]], list[Token], str]:
-        """Anna's ... = Annas ...; the man's ... = der/die/das ... des Mannes; der goes with its noun."""
+        """Return a possessor: Anna's ... = Annas ..., the man's ... = der/die/das ... des Mannes.
+
+        The parts are: the English, the German before the noun, the German after the noun, and the declension
+        of the adjective. The German article is linked as its noun is.
+        """
         ids: Ids
         if self.chance(0.4):
             ids = (self.new_id(),)

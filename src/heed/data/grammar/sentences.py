@@ -1,4 +1,4 @@
-"""Sentences of the embedded corpus: fills clauses with random contents and joins them."""
+"""Sentences of the embedded corpus: one or two clauses with random contents."""
 
 from collections.abc import Callable
 from random import Random
@@ -21,33 +21,33 @@ PASSIVE = [
 
 
 def mark(tokens: list[Token], sign: str) -> list[Token]:
-    """Attaches a punctuation mark to the last word, in place of a comma that stood there."""
+    """Return the tokens with a punctuation mark after the last word. It replaces a comma."""
     (word, ids) = tokens[-1]
     return [*tokens[:-1], (word.rstrip(",") + sign, ids)]
 
 
 def surface(en: list[Token], de: list[Token]) -> Sentence:
-    """Text with a capital letter, and the links: two words are linked when they share an id."""
+    """Return both texts, with a capital letter, and the links. Words that share an id are linked."""
     links = [(i, j) for i, (_, a) in enumerate(en) for j, (_, b) in enumerate(de) if not set(a).isdisjoint(b)]
     texts = [" ".join(word for word, _ in tokens) for tokens in (en, de)]
     return texts[0][0].upper() + texts[0][1:], texts[1][0].upper() + texts[1][1:], links
 
 
 class Sentences(Content):
-    """One sentence of random contents; a new object for each."""
+    """Makes one random sentence. Each sentence needs a new object."""
 
     def statement(self) -> Both:
-        """A main clause of any tense, often with its time in front."""
+        """Return a main clause of any tense, often with the time at the front."""
         clause = self.clause(details=0.5)
         return mark(clause.english(), "."), mark(clause.verb_second(), ".")
 
     def description(self) -> Both:
-        """A main clause with sein and an adjective."""
+        """Return a main clause with sein and an adjective."""
         clause = self.copula(tense=self.rng.choice(["habit", "past"]))
         return mark(clause.english(), "."), mark(clause.verb_second(), ".")
 
     def relative_clause(self, head: Phrase) -> None:
-        """Adds a relative clause to a noun phrase, in all its cases."""
+        """Add a relative clause to a noun phrase, in all its cases."""
         tenses = ("now", "past", "habit")
         verbs = [v for v in VERBS if head.kind in v.objects and len(v.cases) == 1]
         if self.chance(0.5) and head.kind in ("person", "animal"):
@@ -63,7 +63,7 @@ class Sentences(Content):
         head.de = {case: [*mark(de, ","), *mark(clause.verb_final(), ",")] for case, de in head.de.items()}
 
     def relative_sentence(self) -> Both:
-        """A main clause whose subject has a relative clause."""
+        """Return a main clause whose subject has a relative clause."""
         kind = self.rng.choice(["person", "person", "animal", "thing", "text", "clothing", "vehicle"])
         subject = self.noun_phrase([kind], definite=True)
         self.relative_clause(subject)
@@ -73,13 +73,13 @@ class Sentences(Content):
         return mark(clause.english(), "."), mark(clause.verb_second(), ".")
 
     def reason(self) -> Both:
-        """Because, although, before, as soon as: a subordinate clause after the main clause."""
+        """Return a main clause, then a subordinate clause: because, although, before, as soon as."""
         tense = self.rng.choice(["now", "past", "past", "future"])
         main = self.clause(tenses=(tense,), details=0.25)
         return self._join(main, self._subordinate(main, tense, main.direct), front=False)
 
     def condition(self) -> Both:
-        """The same, the subordinate clause first, which takes the first place of the main clause."""
+        """Return a subordinate clause, then a main clause, which begins with its finite verb in German."""
         tense = self.rng.choice(["now", "past", "future"])
         main = self.clause(tenses=(tense,), details=0.2)
         main.fronted = False
@@ -120,7 +120,7 @@ class Sentences(Content):
         return [*main.english(), *mark(en, ".")], [*mark(main.verb_second(), ","), *mark(de, ".")]
 
     def report(self) -> Both:
-        """Says that ..., asks whether ...: dass and ob."""
+        """Return a sentence with "says that" (dass) or "asks whether" (ob)."""
         verb = self.rng.choice(REPORTS)
         tense = self.rng.choice(["habit", "past"])
         main = self.clause(verb=verb, tenses=(tense,), details=0)
@@ -134,7 +134,7 @@ class Sentences(Content):
         )
 
     def purpose(self) -> Both:
-        """Goes home (in order) to ...: um ... zu; tries to ...: zu."""
+        """Return a sentence with an infinitive: goes home to ... (um ... zu), tries to ... (zu)."""
         attempt = self.chance(0.4)
         main_verb = self.rng.choice(ATTEMPTS if attempt else GOING)
         tenses = ("past", "future") if attempt else ("past", "future", "now")
@@ -143,14 +143,14 @@ class Sentences(Content):
         verb, to = self.rng.choice(verbs), (self.new_id(),)
         inner = self.clause(main.subject, verb, ("simple",), details=0.15, support=False)
         inner.main[0] = (verb.en[0], inner.main[0][1])
-        word, own = inner.infinitive[-1]  # zu is a word of its own, or within a separable verb
+        word, own = inner.infinitive[-1]  # zu is a separate word, or inside a separable verb
         inner.infinitive = [("zu", to), (word, own)] if inner.infinitive[1:] else [(word, to + own)]
         purpose: list[Token] = [] if attempt else [("um", to)]
         en = [*main.english(), ("to", to), *inner.predicate()]
         return mark(en, "."), [*mark(main.verb_second(), ","), *purpose, *mark(inner.with_zu(), ".")]
 
     def question(self) -> Both:
-        """Yes-no questions, and why, when, what, who."""
+        """Return a yes-no question, or a question with why, when, what or who."""
         tenses = ("now", "past", "future", "modal")
         kind = self.rng.choice(["yes-no", "adverb", "what", "who"])
         if kind == "who":
@@ -176,7 +176,7 @@ class Sentences(Content):
         return mark(clause.english(question=True), "?"), mark(german, "?")
 
     def passive(self) -> Both:
-        """The letter was written by the woman: wurde ... von der Frau geschrieben."""
+        """Return a passive sentence: the letter was written by her (wurde ... von ihr geschrieben)."""
         verb = self.rng.choice(PASSIVE)
         subject = self.noun_phrase(verb.objects, definite=True)
         agent = self.noun_phrase(["person"], definite=True)
@@ -193,7 +193,7 @@ class Sentences(Content):
         return mark(clause.english(), "."), mark(clause.verb_second(), ".")
 
     def existence(self) -> Both:
-        """There is a ... in the ...: im ... gibt es einen ..."""
+        """Return a sentence like "there is a ... in the ..." (im ... gibt es einen ...)."""
         past, ids = self.chance(0.4), (self.new_id(),)
         thing = self.noun_phrase([self.rng.choice(["animal", "thing", "vehicle"])], definite=False)
         be = TO_BE["past" if past else "habit"][thing.agree]
@@ -203,7 +203,7 @@ class Sentences(Content):
         return mark(english, "."), mark(german, ".")
 
     def contrast(self) -> Both:
-        """Two main clauses joined by and or but."""
+        """Return two main clauses joined by and or but."""
         tense = self.rng.choice(["now", "past", "future"])
         first, second = (self.clause(tenses=(tense,), details=0.2) for _ in range(2))
         first.fronted = second.fronted = False
@@ -222,7 +222,7 @@ PATTERNS: list[tuple[Callable[[Sentences], Both], int]] = [  # with their weight
 
 
 def sentence(rng: Random) -> Sentence:
-    """One random sentence of 4 to 14 English words, with its translation and gold links."""
+    """Return a random sentence of 4 to 14 English words, with its translation and gold links."""
     patterns, weights = zip(*PATTERNS, strict=True)
     while True:
         en, de = rng.choices(patterns, weights)[0](Sentences(rng))
