@@ -19,7 +19,7 @@ PYTHON  ?= python3.11# the Python that makes .venv: 3.11 or later
 BIN     := .venv/bin
 VENV    := .venv/installed
 # The tests that a version of a library could break: tokenizers, training, run files, reports.
-LOWEST  := tests/text tests/training/test_training.py tests/run/test_golden_runs.py tests/evaluation
+LOWEST  := tests/text tests/training tests/run/test_golden_runs.py tests/evaluation
 # Quotes for Hydra around a path, but not around a list of paths.
 quoted = $(if $(filter [%,$(firstword $(1))),$(1),"$(1)")
 # Refuse a variable that the target's line does not name: it would have no effect.

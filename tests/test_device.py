@@ -18,7 +18,7 @@ from heed.device import has_fast_bf16, has_onednn_bf16
         ("Neoverse-V1", {"bf16"}, True),
     ],
 )
-def test_auto_is_bf16_where_that_is_faster(
+def test_auto_is_bf16_if_it_is_faster(
     name: str, instructions: set[str], fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("heed.device.cpu_name", lambda: name)

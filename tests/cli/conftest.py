@@ -27,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def other(run: Path) -> Path:
-    """A run with a search, metrics and a test split of its own. Its training checks all shapes."""
+    """A run with an own search, own metrics and an own test split. Its training checks all shapes."""
     path = run.parent / "other"
     command("train", *overrides(run.parent), f"run={path}", "training.max_epochs=1", *OTHER, checked=True)
     return path

@@ -1,4 +1,4 @@
-"""What all commands share: errors, `--help`, the switch `fast`; and that an import changes nothing in the process."""
+"""Errors, `--help` and the switch `fast` of all commands. An import changes nothing in the process."""
 
 import json
 import os
@@ -129,7 +129,7 @@ def test_a_closed_output_is_reported_in_a_line(run: Path) -> None:
 
 
 def test_the_list_of_scores_ends_quietly_if_its_reader_does() -> None:
-    """As in `scripts/scores.py | true`. Python may find the closed pipe only as it ends."""
+    """`scripts/scores.py | true` prints no error. Python may find the closed pipe only at its end."""
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as closed:

@@ -39,7 +39,7 @@ def test_the_last_value_of_a_key_counts() -> None:
 
 
 class FakeProcess:
-    """A process of which only the signals are seen. `at_start` come while it begins, `later` while it runs."""
+    """Records the signals that a process is sent. `at_start` arrive while it begins, `later` while it runs."""
 
     at_start: Sequence[int] = ()
     later: Sequence[int] = ()

@@ -106,7 +106,7 @@ def test_a_tab_in_a_translation_separates_no_columns() -> None:
 
 
 def test_it_ends_quietly_when_its_reader_does() -> None:
-    """As in `yes 'ene mene' | scripts/translate.py … | head -n 3`."""
+    """`yes 'ene mene' | scripts/translate.py … | head -n 3` prints no error."""
     reader, writer = os.pipe()
     errors, end = os.pipe()
     with subprocess.Popen(["yes", "ene mene"], stdout=subprocess.PIPE) as endless:

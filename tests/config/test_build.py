@@ -1,4 +1,4 @@
-"""Configuration to objects: what is refused, and what pretrained vectors do."""
+"""Objects are built from the configuration: what is refused, and what pretrained vectors do."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,9 @@ import torch
 from helpers.runs import command, config, overrides, write_corpus
 from torch import Tensor
 
+from heed.cli.prepare import prepare
 from heed.config.components import component
+from heed.errors import UserError
 from heed.run.checkpoints import save_state
 from heed.run.directory import Run
 from heed.run.loading import load_run
@@ -17,7 +19,7 @@ from heed.training.setup import build_trainer, fingerprints
 
 
 class Plain(Score):
-    """A user's score: one argument typed, one not, and more that it passes on."""
+    """A user's score with a typed argument, one without a type, and others that it hands on."""
 
     def __init__(self, query_dim: int, key_dim: int, power: float = 1.0, label="x", **more: Any) -> None:  # type: ignore[no-untyped-def]
         super().__init__(query_dim, key_dim)
@@ -27,22 +29,22 @@ class Plain(Score):
         return self.power * query @ keys.mT
 
 
-def test_component_checks_what_is_typed_and_takes_what_is_not() -> None:
+def test_component_checks_arguments_with_a_type_and_accepts_others() -> None:
     target = {"_target_": f"{__name__}.Plain"}
     score = component("score", {**target, "power": 2, "label": [1, 2]}, Score, query_dim=3, key_dim=5)
     assert (score.power, score.label, score.query_dim, score.key_dim) == (2.0, [1, 2], 3, 5)
-    with pytest.raises(ValueError, match=r"score\.power.*'strong'"):
+    with pytest.raises(UserError, match=r"score\.power.*'strong'"):
         component("score", {**target, "power": "strong"}, Score, query_dim=3, key_dim=5)
-    with pytest.raises(ValueError, match=r"score has no key color: Plain takes power, label"):
+    with pytest.raises(UserError, match=r"score has no key color: Plain takes power, label"):
         component("score", {**target, "color": 1}, Score, query_dim=3, key_dim=5)
-    with pytest.raises(ValueError, match=r"score\._target_ is None"):
+    with pytest.raises(UserError, match=r"score\._target_ is None"):
         component("score", {}, Score, query_dim=3, key_dim=5)
-    with pytest.raises(ValueError, match="lacks query_dim"):
+    with pytest.raises(UserError, match="lacks query_dim"):
         component("score", target, Score, key_dim=5)
 
 
 class ForCheckers(Plain):
-    """One whose annotations only a type checker can read."""
+    """A score with an annotation that only a type checker can read."""
 
     def __init__(self, query_dim: int, key_dim: int, power: "NotThere" = 2) -> None:  # type: ignore[name-defined]  # noqa: F821
         super().__init__(query_dim, key_dim, power)
@@ -55,7 +57,7 @@ def test_an_annotation_that_cannot_be_read_is_not_checked() -> None:
 
 
 class Looking(Score):
-    """A user's score that looks at its numbers while it is made, and holds some that need not be saved."""
+    """A user's score that reads its numbers while it is made, and has a buffer that is not saved."""
 
     def __init__(self, query_dim: int, key_dim: int, by_numpy: bool = False) -> None:
         super().__init__(query_dim, key_dim)
@@ -68,13 +70,15 @@ class Looking(Score):
 
 
 @pytest.mark.parametrize("by_numpy", [False, True])
-def test_a_score_may_look_at_its_numbers_and_hold_what_is_not_saved(tmp_path: Path, by_numpy: bool) -> None:
+def test_a_score_may_read_its_numbers_and_have_a_buffer_that_is_not_saved(
+    tmp_path: Path, by_numpy: bool
+) -> None:
     run = tmp_path / "run"
     chosen = (
         "~score",
         f"+score._target_={__name__}.Looking",
         f"+score.by_numpy={by_numpy}",
-        "training.max_epochs=1",
+        "training.max_steps=1",
     )
     command("train", *overrides(tmp_path), f"run={run}", *chosen)
     for checkpoint in ("best", "last"):
@@ -83,8 +87,6 @@ def test_a_score_may_look_at_its_numbers_and_hold_what_is_not_saved(tmp_path: Pa
 
 
 def test_pretrained_vectors_start_their_words_and_no_others(tmp_path: Path) -> None:
-    from heed.cli.prepare import prepare
-
     write_corpus(tmp_path / "corpus")
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("ene 1 2 3 4 5 6\nMUH 6 5 4 3 2 1\nfremd 0 0 0 0 0 1\n", encoding="utf-8")
@@ -102,9 +104,7 @@ def test_pretrained_vectors_start_their_words_and_no_others(tmp_path: Path) -> N
     assert torch.equal(models[0].src_embedding.weight[other], models[1].src_embedding.weight[other])
 
 
-def test_a_run_that_has_begun_needs_no_pretrained_vectors_any_more(tmp_path: Path) -> None:
-    from heed.cli.prepare import prepare
-
+def test_a_begun_run_needs_no_pretrained_vectors(tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus")
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("ene 1 2 3 4 5 6\n", encoding="utf-8")
@@ -117,10 +117,8 @@ def test_a_run_that_has_begun_needs_no_pretrained_vectors_any_more(tmp_path: Pat
     assert torch.equal(resumed.model.tgt_embedding.weight, trainer.model.tgt_embedding.weight)
 
 
-def test_digests_tell_runs_apart(tmp_path: Path) -> None:
-    """All but the score's own weights, and the batches."""
-    from heed.cli.prepare import prepare
-
+def test_fingerprints_of_different_runs_differ(tmp_path: Path) -> None:
+    """They are of all weights but the score's, and of the batches."""
     write_corpus(tmp_path / "corpus")
     settings = config(tmp_path)
     trainer = build_trainer(settings, prepare(settings), Run(tmp_path / "run"))

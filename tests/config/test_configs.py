@@ -1,4 +1,4 @@
-"""Every YAML in configs/ composes, builds what it describes, has all its keys, and says what each is for."""
+"""Every YAML in configs/ composes, builds what it describes, and has all its keys, each with a comment."""
 
 import inspect
 import os
@@ -36,22 +36,22 @@ SIZES = ("model.embedding_dim=3", "model.encoder_dim=5", "model.encoder_layers=1
 
 
 def group(name: str) -> list[str]:
-    """Names of the YAMLs in a group."""
+    """Return the names of the YAMLs in a group."""
     return sorted(path.stem for path in (CONFIGS / name).glob("*.yaml"))
 
 
 def complete(primary: str, *overrides: str) -> DictConfig:
-    """Composed, with a run where one must be named."""
+    """Compose a command's configuration, and name a run if one must be named."""
     if primary != "train":
         overrides = ("runs=some" if primary == "compare" else "run=runs/some", *overrides)
     config = composed(primary, *overrides)
     OmegaConf.set_struct(config, False)
-    assert config.pop("fast") is True  # how, not what: the scripts' common part takes it
+    assert config.pop("fast") is True  # all commands take it out
     return config
 
 
 def leaves(config: Any, key: str = "") -> dict[str, Any]:
-    """Values by dotted key."""
+    """Return the values by dotted key."""
     if not isinstance(config, dict):
         return {key: config}
     return {
@@ -59,7 +59,7 @@ def leaves(config: Any, key: str = "") -> dict[str, Any]:
     }
 
 
-def test_there_is_a_test_here_for_every_folder() -> None:
+def test_every_folder_is_tested_here() -> None:
     tested = {*GIVEN, *SCHEMAS, "experiment", "hydra"}
     assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == tested
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == {*PRIMARY, "plain"}
@@ -70,8 +70,8 @@ def test_primary_configs_are_typed_and_complete(primary: str) -> None:
     config = complete(primary)
     if primary == "train":
         train_config()
-        assert config.pop("run", "absent") is None  # where, not what: no part of the configuration of a run
-        config.pop("subwords")  # for the recipes, which the tokenizer's keys refer to
+        assert config.pop("run", "absent") is None  # is not part of a run's configuration
+        config.pop("subwords")  # only the tokenizer's keys refer to it
     else:
         typed(PRIMARY[primary], config)
     assert set(config) == {field.name for field in fields(PRIMARY[primary])} - {"names"}
@@ -110,7 +110,7 @@ def test_yaml_has_every_key_that_its_class_takes(name: str, choice: str) -> None
 @pytest.mark.parametrize(("name", "choice"), [(name, choice) for name in SCHEMAS for choice in group(name)])
 def test_yaml_has_every_key_of_its_schema(name: str, choice: str) -> None:
     config = composed(f"{name}/{choice}")[name]
-    if choice != "trained":  # whose values are those of the run
+    if choice != "trained":  # its values are the run's
         typed(SCHEMAS[name], config)
     assert list(config) == [field.name for field in fields(SCHEMAS[name])]
 
@@ -132,7 +132,7 @@ def test_every_corpus_has_a_recipe() -> None:
 
 
 @pytest.mark.parametrize("experiment", group("experiment"))
-def test_every_recipe_sets_keys_that_there_are_and_suits_every_score(experiment: str) -> None:
+def test_every_recipe_sets_existing_keys_and_suits_every_score(experiment: str) -> None:
     data = experiment.partition("_")[0]
     config = composed("train", f"data={data}", f"experiment={experiment}")
     if data == experiment:
@@ -162,7 +162,7 @@ def test_both_directions_of_multi30k_have_one_recipe() -> None:
 
 @pytest.mark.parametrize("pair", ["en_de", "de_en"])
 def test_the_recipes_for_quality_leave_nothing_to_defaults(pair: str) -> None:
-    """Who changes a default of model, training or pieces does not change what was published."""
+    """A change of a default of model, training or pieces must not change published results."""
     recipe = yaml.safe_load((CONFIGS / "experiment" / f"multi30k_{pair}.yaml").read_text())
     of_the_watcher = {"max_steps", "validate_every", "save_every", "keep", "log_every", "patience"}
     of_the_watcher |= {"max_bad_steps", "num_samples", "strict_resume"}
@@ -208,7 +208,7 @@ def test_make_refuses_variables_without_effect_and_quotes_paths(arguments, shown
     assert shown in done.stdout + done.stderr
 
 
-def test_scores_are_listed_also_beside_one_that_cannot_be_made(tmp_path, monkeypatch, capsys) -> None:
+def test_scores_are_listed_although_one_cannot_be_made(tmp_path, monkeypatch, capsys) -> None:
     shutil.copytree(CONFIGS / "score", tmp_path / "score")
     (tmp_path / "score" / "away.yaml").write_text("_target_: not_there.Score\n")
     (tmp_path / "score" / "broken.yaml").write_text("{\n")
@@ -252,7 +252,7 @@ def test_no_script_ignores_a_key(primary: str) -> None:
 
 
 def keys(node: yaml.Node) -> list[tuple[str, int]]:
-    """Every key with a value of its own, and its line: not the headings above other keys."""
+    """Return every key that has a value, and its line. Headings above other keys have none."""
     found: list[tuple[str, int]] = []
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
@@ -266,7 +266,7 @@ def keys(node: yaml.Node) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
-def test_every_key_says_what_it_is_for(path: Path) -> None:
+def test_every_key_has_a_comment(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").split("\n")
     assert lines[0].startswith("# "), "a YAML begins with what it is"
     if lines[0] == "# @package _global_":  # sets keys that are explained where they are defined

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.runs import shapes_checked
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -23,6 +24,13 @@ from heed.text.base import BOS, EOS, PAD
 VOCAB = 97
 LENGTHS = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 13)), min_size=1, max_size=53)
 Sentences = list[list[int]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shapes_unchecked() -> Iterator[None]:
+    """Shapes are checked where a test says so: the checks take more time than the batches."""
+    with shapes_checked(False):
+        yield
 
 
 def sentences(lengths: list[int], seed: int) -> Sentences:
@@ -55,7 +63,7 @@ def same(one: Batch, two: Batch) -> bool:
 def test_batches_hold_each_sentence_once_within_the_budget(
     lengths: list[tuple[int, int]], max_tokens: int, seed: int, shuffle: bool
 ) -> None:
-    with stored(lengths) as (pairs, src, tgt):
+    with shapes_checked(True), stored(lengths) as (pairs, src, tgt):
         batches = Batches(pairs, max_tokens, seed, shuffle)
         epoch = list(batches.once())
     assert len(epoch) == len(batches)
@@ -197,7 +205,7 @@ def test_batches_are_made_ahead_of_training_in_a_thread() -> None:
         running.close()  # type: ignore[attr-defined]
 
 
-def test_an_error_in_making_a_batch_is_raised_where_it_is_asked_for() -> None:
+def test_an_error_of_a_batch_is_raised_when_the_batch_is_asked_for() -> None:
     with stored([(3, 5), (2, 7)]) as (pairs, _, _):
         batches = Batches(pairs, 8, seed=1)
         batches.collate = lambda indices, sampled: 1 // 0  # type: ignore[method-assign, assignment]
@@ -208,12 +216,12 @@ def test_an_error_in_making_a_batch_is_raised_where_it_is_asked_for() -> None:
 def test_padding_is_below_five_percent() -> None:
     # Lengths as of Multi30k's captions in 8,000 pieces: 15 ± 5, the two sides 3 apart.
     random = np.random.default_rng(7)
-    tgt = np.clip(random.normal(15, 5, 29_000), 4, 50).astype(int)
-    src = np.clip(tgt + random.normal(0, 3, 29_000), 3, 50).astype(int)
+    tgt = np.clip(random.normal(15, 5, 9_000), 4, 50).astype(int)
+    src = np.clip(tgt + random.normal(0, 3, 9_000), 3, 50).astype(int)
     with stored(list(zip(src.tolist(), tgt.tolist(), strict=True))) as (pairs, _, _):
         batches = Batches(pairs, 1400, seed=1)
         epoch = list(batches.once())
-        unsorted = list(map(batches.collate, np.array_split(random.permutation(29_000), len(epoch))))
+        unsorted = list(map(batches.collate, np.array_split(random.permutation(9_000), len(epoch))))
         batches._by_length = lambda order: order[np.lexsort((src[order], tgt[order]))]  # always rising
         batches._bounds = batches._cut(1400)
         plain = list(batches.once())

@@ -148,7 +148,7 @@ def small(directory: Path, **texts: str) -> Files:
     return Files("de", "en", source=str(directory))
 
 
-def test_files_plain_and_packed(tmp_path: Path) -> None:
+def test_files_plain_and_compressed(tmp_path: Path) -> None:
     corpus = small(tmp_path)
     write(tmp_path / "train.de.gz", gzip.compress((tmp_path / "train.de").read_bytes()))
     (tmp_path / "train.de").unlink()
@@ -168,7 +168,7 @@ def test_files_by_pattern(tmp_path: Path) -> None:
         corpus.pairs("val")
 
 
-def test_files_refuses_what_it_cannot_mean(tmp_path: Path) -> None:
+def test_files_refuses_impossible_settings(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.source is not set.*train\.de, train\.en"):
         Files("de", "en").fingerprint()
     with pytest.raises(ValueError, match=r"data\.pattern is '\{split\}'"):
@@ -240,7 +240,7 @@ def test_multi30k_downloads_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert fetched == ["tok/val.lc.norm.tok.en", "tok/val.lc.norm.tok.de"]
 
 
-def test_what_is_not_heeds_is_left_where_it_is_and_what_cannot_be_read_is_so_called(tmp_path, monkeypatch):
+def test_other_directories_are_left_alone_and_unreadable_files_are_named(tmp_path, monkeypatch):
     root = tmp_path / "data"
     for name in (".draft.new", ".files-de-en-0123456789ab.new"):
         (root / name).mkdir(parents=True)
@@ -293,7 +293,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         body = CONTENT[start:]
         body = body[: self.server.cuts.pop(0)] if self.server.cuts else body
-        self.server.sent.append(len(body))  # first: whoever has read the body may look at once
+        self.server.sent.append(len(body))  # first: the client may look as soon as it has the body
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
@@ -316,7 +316,7 @@ def test_download_whole(server: Server, tmp_path: Path) -> None:
     assert [one.name for one in path.parent.iterdir() if one.name != ".file.gz.lock"] == [path.name]
 
 
-def test_of_two_that_download_a_file_one_waits(server: Server, tmp_path: Path) -> None:
+def test_one_of_two_that_download_a_file_waits(server: Server, tmp_path: Path) -> None:
     """They gathered its bytes in one file, which without a known hash was taken for whole."""
     with ThreadPoolExecutor(3) as pool:
         for one in [pool.submit(download, server.url, tmp_path / "file.gz", None) for _ in range(3)]:
@@ -353,7 +353,7 @@ def test_download_next_run_goes_on_with_the_part(server: Server, tmp_path: Path)
     assert server.sent[-1] == len(CONTENT) - len(part)
 
 
-def test_download_server_without_ranges_starts_anew(server: Server, tmp_path: Path) -> None:
+def test_download_starts_again_if_the_server_has_no_ranges(server: Server, tmp_path: Path) -> None:
     server.ranges = False
     (tmp_path / "file.gz.part").write_bytes(b"something older")
     download(server.url, tmp_path / "file.gz", DIGEST)
@@ -596,9 +596,7 @@ def test_prepare_drops_from_training_alone_and_counts(
         prepared.text("tset")
 
 
-def test_prepare_again_builds_nothing_and_changes_make_it_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prepare_builds_again_only_after_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus, root = small(tmp_path / "raw"), tmp_path / "prepared"
     first = prepare(corpus, LetterSettings(), root, 9).directory
     files = {path: path.stat().st_mtime_ns for path in first.iterdir()}
@@ -647,7 +645,7 @@ def test_bad_text_is_found_before_any_work_and_leaves_nothing(tmp_path: Path) ->
     assert [path.name for path in root.iterdir()] == [".lock"]
 
 
-def test_of_two_that_prepare_one_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_of_two_that_prepare_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     corpus = small(tmp_path / "raw")
     expected = prepare(corpus, LetterSettings(), tmp_path / "alone", 9).directory
     made = tmp_path / "data" / expected.name

@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from copy import deepcopy
+from functools import cache
 from importlib import import_module
 from multiprocessing import reduction
 from pathlib import Path
@@ -87,7 +89,17 @@ def overrides(directory: Path) -> list[str]:
 def config(directory: Path, *more: str, without: str = " ") -> TrainConfig:
     """Return the tiny configuration as `scripts/train.py` makes it, less the overrides of the group `without`."""
     kept = [one for one in overrides(directory) if not one.startswith(without)]
-    return train_config(*with_names("train", *kept, *more))
+    # Hydra takes more time than anything else here: compose for one directory, and exchange it.
+    settings = deepcopy(_composed(*(one.replace(str(directory), "DIRECTORY") for one in kept), *more))
+    if source := settings.data.get("source"):
+        settings.data["source"] = source.replace("DIRECTORY", str(directory))
+    settings.data_dir = settings.data_dir.replace("DIRECTORY", str(directory))
+    return settings
+
+
+@cache
+def _composed(*arguments: str) -> TrainConfig:
+    return train_config(*with_names("train", *arguments))
 
 
 def with_names(name: str, *arguments: str) -> tuple[DictConfig, dict[str, str]]:

@@ -1,13 +1,15 @@
-"""Random and mutated bytes into all that reads them, guided by coverage: `make fuzz INPUTS=1000000`.
+"""Give random and mutated bytes to all that reads bytes, guided by coverage: `make fuzz INPUTS=1000000`.
 
-Nothing may be raised but a `ValueError` that says what and where; a line in is a line out; text comes back as it was.
-The corpus of interesting inputs is not kept: a failing input is printed, and becomes a test.
+Only a `UserError` that names what is wrong and where may be raised. A line comes out for each line. Text comes back
+unchanged. The corpus of interesting inputs is not kept: a failing input is printed, and becomes a test.
 """
 
+import io
+import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import atheris
@@ -16,9 +18,10 @@ with atheris.instrument_imports(include=["heed"]):
     from heed.alignment.forced_decoding import force_decode
     from heed.alignment.links import read_gold
     from heed.alignment.word_links import align_words
-    from heed.cli.interactive import one_line
+    from heed.cli.interactive import format_line
     from heed.data.lines import decode_lines, read_aligned
     from heed.data.store import StoreWriter, TokenStore
+    from heed.errors import UserError
     from heed.evaluation.markdown import escape
     from heed.files.checksums import PLACEHOLDER, add_checksum, read_json
     from heed.page.sentences import Shown, load_sentences, save_sentences
@@ -31,25 +34,19 @@ with atheris.instrument_imports(include=["heed"]):
 import numpy as np
 import torch
 
-GOLDEN = Path(__file__).parent / "golden_runs" / "format1"
-SLOW = 2000  # one input of so many goes through a model
+GOLDEN = Path(__file__).parents[1] / "run" / "golden_runs" / "format1"
+SLOW = 2000  # one input of so many is translated by models
 DIRECTORY = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 RUNS = {kind: load_run(GOLDEN / kind, "best") for kind in ("gru-word", "gru-char", "lstm-sentencepiece")}
 torch.set_num_threads(1)
 count = 0
 
 
-def reader(data: bytes) -> Callable[[int], bytes]:
-    import io
-
-    return io.BytesIO(data).readline
-
-
 def reading(data: bytes) -> None:
-    """As the slow and obvious way."""
+    """Compare lines with the slow and obvious way to split them."""
     try:
-        lines = list(decode_lines(reader(data), "a stream"))
-    except ValueError as error:
+        lines = list(decode_lines(io.BytesIO(data).readline, "a stream"))
+    except UserError as error:
         assert "a stream: line " in str(error), error
         assert b"\0" in data or not _is_utf8(data), "nothing was wrong with it"
         return
@@ -59,21 +56,21 @@ def reading(data: bytes) -> None:
 
 
 def pairs(data: bytes) -> None:
-    """Two files, line by line."""
+    """Read two files line by line."""
     middle = len(data) // 2
     src, tgt = DIRECTORY / "a", DIRECTORY / "b"
     src.write_bytes(data[:middle])
     tgt.write_bytes(data[middle:])
     try:
         found = list(read_aligned(src, tgt))
-    except ValueError as error:
+    except UserError as error:
         assert str(src) in str(error) or str(tgt) in str(error), error
         return
     assert len(found) == data[:middle].count(b"\n") + (not data[:middle].endswith(b"\n"))
 
 
 def tokenizers(data: bytes) -> None:
-    """Every text comes back; a label is printable; words come back without their blanks."""
+    """Every text comes back. Words come back without their blanks."""
     text = data.decode("utf-8", errors="replace").replace("\n", " ")
     for kind, (_, both, _) in RUNS.items():
         ids = both.src.encode(text)
@@ -88,7 +85,7 @@ def tokenizers(data: bytes) -> None:
 
 
 def store(data: bytes) -> None:
-    """Ids come back."""
+    """Ids come back unchanged."""
     sentences = [list(line) for line in data.split(b"\n")]
     with StoreWriter(DIRECTORY / "s", 256) as writer:
         writer.add(sentences)
@@ -98,26 +95,26 @@ def store(data: bytes) -> None:
 
 
 def gold(data: bytes) -> None:
-    """Links, or a line that is named."""
+    """Gold links are read, or the file is named."""
     path = DIRECTORY / "gold"
     path.write_bytes(data)
     try:
         links = read_gold(str(path), 0, False)
-    except ValueError as error:
+    except UserError as error:
         assert str(path) in str(error), error
         return
     assert len(links) <= data.count(b"\n") + 1
 
 
 def markup(data: bytes) -> None:
-    """No markup in a report."""
+    """A report has no markup of its text."""
     text = data.decode("utf-8", errors="replace")
     shown = escape(text)
     assert not set("<>|`*") & set(shown) and "\x1b" not in shown and "\n" not in shown, shown
 
 
 def pages(data: bytes) -> None:
-    """A page's data come back."""
+    """A page's data come back unchanged."""
     text = data.decode("utf-8", errors="replace")
     words = text.split() or ["x"]
     weights = np.full((1, len(words)), 1 / len(words), np.float32)
@@ -127,7 +124,7 @@ def pages(data: bytes) -> None:
 
 
 def records(data: bytes) -> None:
-    """A stranger's files, sealed: read, or refused with their name."""
+    """Checksummed files of an attacker are read or refused."""
     path = DIRECTORY / "run" / "config.yaml"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(
@@ -140,40 +137,34 @@ def records(data: bytes) -> None:
     add_checksum(path)
     try:
         Run(path.parent).config()
-        raise AssertionError("fuzzing made a whole configuration")
-    except ValueError as error:
+        raise AssertionError("fuzzing made a complete configuration")
+    except UserError as error:
         assert str(error)
     path = DIRECTORY / "run" / "record.json"
     path.write_bytes(b'{"format": 1, "sha256": "' + PLACEHOLDER.encode() + b'", ' + data + b"}")
     add_checksum(path)
     try:
         assert isinstance(read_json(path), dict)
-    except ValueError as error:
+    except UserError as error:
         assert str(error)
     (path.parent / "metrics.jsonl").write_bytes(data)
     assert Run(path.parent).metrics() == []
 
 
 def models(data: bytes) -> None:
-    """A line out for a line in, in order, through translation and alignment."""
+    """Translation and alignment return a result for each line, in order."""
     lines = [line[:200] for line in data.decode("utf-8", errors="replace").split("\n")[:20]]
     for model, both, config in RUNS.values():
         found = Translator([model], both, config.search).translate(lines)
         assert len(found) == len(lines)
         for line, best in zip(lines, found, strict=True):
-            assert "\n" not in one_line(best, True) and (line.strip() or best[0].text == "")
+            assert "\n" not in format_line(best, True) and (line.strip() or best[0].text == "")
         alone = Translator([model], both, config.search).translate(lines[-1:])
         assert alone[0][0].text == found[-1][0].text
-        forced = force_decode([model], Tokenizers(both.src, both.tgt), lines, lines[::-1], "cpu", _nothing)
+        forced = force_decode([model], Tokenizers(both.src, both.tgt), lines, lines[::-1], "cpu", nullcontext)
         assert len(align_words(both, lines, lines[::-1], [pair.alignment for pair in forced], (0,))) == len(
             lines
         )
-
-
-def _nothing() -> object:
-    from contextlib import nullcontext
-
-    return nullcontext()
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -184,17 +175,11 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-TARGETS = 10 * (reading, tokenizers, markup) + (
-    pairs,
-    store,
-    gold,
-    pages,
-    records,
-)  # those with files are slower
+TARGETS = 10 * (reading, tokenizers, markup) + (pairs, store, gold, pages, records)  # files are slower
 
 
 def one(data: bytes) -> None:
-    """The first byte chooses who gets the rest."""
+    """Give the rest of the bytes to the target that the first byte chooses."""
     global count
     count += 1
     if not data:
@@ -205,10 +190,8 @@ def one(data: bytes) -> None:
 
 
 def main() -> None:
-    """Until `-runs` are through."""
+    """Fuzz until `-runs` inputs are done."""
     warnings.simplefilter("ignore")
-    import logging
-
     logging.disable(logging.WARNING)
     atheris.Setup(sys.argv, one)
     atheris.Fuzz()

@@ -1,6 +1,7 @@
-"""A long haul: trains for minutes on end, translates 200,000 lines, and watches memory, files, threads and disk.
+"""Train for minutes, translate 200,000 lines, and watch memory, files, threads and disk.
 
-`make soak MINUTES=30 LINES=200000`. What grows by design (`metrics.jsonl`, TensorBoard's events) is reported apart.
+`make soak MINUTES=30 LINES=200000`. Logs (`metrics.jsonl`, TensorBoard's events) grow by design. They are reported
+separately.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import numpy as np
 from helpers.runs import ROOT, overrides
 from tqdm import tqdm
 
-WARM_UP = 0.2  # of the time: what is flat is flat after it
+WARM_UP = 0.2  # of the time. Its figures do not count
 LOGS = ("metrics.jsonl", "tensorboard")
 TRAINING = (
     "training.max_epochs=1000000", "training.validate_every=100", "training.save_every=25", "training.keep=3",
@@ -26,7 +27,7 @@ TRAINING = (
 
 
 def resources(process: int) -> dict[str, float]:
-    """Of a running process, from the system's books."""
+    """Return the resources of a running process, as /proc has them."""
     proc = Path(f"/proc/{process}")
     status = dict(line.split(":", 1) for line in (proc / "status").read_text().split("\n") if ":" in line)
     return {
@@ -37,19 +38,19 @@ def resources(process: int) -> dict[str, float]:
 
 
 def disk(run: Path) -> dict[str, float]:
-    """KiB of a run's logs and of all else."""
-    sizes = {"logs KiB": 0.0, "disk KiB, logs apart": 0.0}
+    """Return the KiB of a run's logs, and of all its other files."""
+    sizes = {"logs KiB": 0.0, "disk KiB without logs": 0.0}
     for path in run.rglob("*"):
         try:
             size = path.stat().st_size / 1024 if path.is_file() else 0
         except FileNotFoundError:  # renamed meanwhile
             continue
-        sizes["logs KiB" if path.relative_to(run).parts[0] in LOGS else "disk KiB, logs apart"] += size
+        sizes["logs KiB" if path.relative_to(run).parts[0] in LOGS else "disk KiB without logs"] += size
     return sizes
 
 
 def watch(process: "subprocess.Popen[str]", minutes: float, run: Path | None) -> list[dict[str, float]]:
-    """What it takes, every two seconds, until it ends or the time has passed."""
+    """Return the resources of a process every two seconds, until it ends or the time has passed."""
     seen, start = [], time.monotonic()
     with tqdm(total=round(minutes * 60), unit=" s", disable=None) as bar:
         while process.poll() is None and time.monotonic() - start < minutes * 60:
@@ -64,7 +65,7 @@ def watch(process: "subprocess.Popen[str]", minutes: float, run: Path | None) ->
 
 
 def report(title: str, seen: list[dict[str, float]]) -> None:
-    """Range and slope of each figure after the warm-up."""
+    """Print the range and the slope of each figure after the warm-up."""
     after = seen[int(len(seen) * WARM_UP) :]
     print(f"{title}: {seen[-1]['minutes']:.1f} minutes, {len(seen)} samples; after the first fifth:")
     minutes = np.array([one["minutes"] for one in after])
@@ -76,7 +77,7 @@ def report(title: str, seen: list[dict[str, float]]) -> None:
 
 
 def start(name: str, *arguments: str, **options: object) -> "subprocess.Popen[str]":
-    """A script, on one thread."""
+    """Start a script on one thread."""
     return subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *arguments],
         cwd=ROOT,
@@ -87,7 +88,7 @@ def start(name: str, *arguments: str, **options: object) -> "subprocess.Popen[st
 
 
 def main() -> None:
-    """The two hauls, with a report."""
+    """Train and translate, and print a report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--lines", type=int, default=200_000)

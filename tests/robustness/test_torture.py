@@ -1,4 +1,4 @@
-"""A few of the attacks of `make torture`: kills, and files that rot."""
+"""A few of the attacks of `make torture`: kills, and damaged files."""
 
 import ast
 import random
@@ -21,21 +21,22 @@ def killer(directory: Path) -> Killer:
     return Killer(directory, seed)
 
 
-def test_training_that_is_killed_ends_as_if_it_had_not_been(killer: Killer, directory: Path) -> None:
+def test_training_that_is_killed_and_resumed_ends_as_if_never_killed(killer: Killer, directory: Path) -> None:
     torture_training(killer, directory / "kills", 4)
     assert killer.kills.total() >= 4
 
 
-def test_outputs_are_whole_or_not_there(killer: Killer, directory: Path) -> None:
+def test_outputs_are_complete_or_absent(killer: Killer, directory: Path) -> None:
     torture_outputs(killer, directory / "outputs", 1)
 
 
-def test_files_that_have_changed_are_noticed(killer: Killer, directory: Path) -> None:
+def test_damaged_files_are_noticed(killer: Killer, directory: Path) -> None:
     counts = torture_by_rot(killer, directory / "outputs", 40)
     assert counts["refused"] > 13
 
 
-def test_the_fuzzer_which_is_run_by_hand_finds_what_it_imports() -> None:
+def test_the_fuzzer_finds_what_it_imports() -> None:
+    """It is run by hand, with a package that is not installed for the tests."""
     tree = ast.parse(Path(__file__).with_name("fuzz.py").read_text(encoding="utf-8"))
     imports = [
         one

@@ -1,6 +1,6 @@
-"""Kills and rot, as often as wanted: `make torture KILLS=200 MUTATIONS=2000`. The fast suite does a few of each.
+"""Kills processes and damages files: `make torture KILLS=200 MUTATIONS=2000`. The fast suite does a few of each.
 
-Every process is a real one, forked from a server that has torch loaded, so that a start takes no time.
+Every process is a real one. It is forked from a server that has imported torch, so that its start takes no time.
 """
 
 import argparse
@@ -21,13 +21,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from helpers.runs import config, processes
+from helpers.runs import config, processes, quick, shapes_checked
+from helpers.training import TIMED, check_run, metrics
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm import tqdm
 
 from heed.config.components import build_corpus, build_tokenizer_settings
 from heed.config.schema import CompareConfig, EvaluateConfig, MetricSettings, TrainConfig
 from heed.data.prepare import ENCODED, Prepared
+from heed.errors import UserError
 from heed.evaluation.evaluate import find_earlier, identity, weight_digests
 from heed.files.checksums import read_json, verify_digests
 from heed.run.checkpoints import load_state, states
@@ -36,23 +38,19 @@ from heed.run.loading import load_run
 
 KEEP = 2
 SETTINGS = (
-    "training.max_epochs=4",
+    "training.max_epochs=3",
+    "training.batch_tokens=60",
     "training.save_every=3",
     f"training.keep={KEEP}",
+    "training.num_samples=1",
     "training.precision=fp32",
 )
-TIMED = ("train/tokens_per_second",)  # the only metric that depends on the clock
-FAULT_POINTS = (
-    "fsync",
-    "replace",
-    "rename",
-    "unlink",
-)  # all that changes what files are called, and that they last
+FAULT_POINTS = ("fsync", "replace", "rename", "unlink")  # all calls that rename, remove or flush files
 ENDS = (0, 130, -signal.SIGKILL, -signal.SIGTERM)  # 130: interrupted and saved
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
-# What the processes do.
+# The tasks of the processes
 
 
 def train(settings: TrainConfig, run: Path) -> None:
@@ -89,7 +87,7 @@ def evaluation(settings: TrainConfig, run: Path) -> EvaluateConfig:
 def act(
     task: Callable[..., None], arguments: tuple[Any, ...], said: Path, at: int, after: bool, passed: Any
 ) -> None:
-    """Runs the task, and dies at a fault point; counts those that it passes."""
+    """Run the task, and die at fault point `at`. Counts the fault points that it passes."""
     import torch
 
     torch.set_num_threads(1)
@@ -114,33 +112,38 @@ def act(
     try:
         passed.value = 0
         try:
-            with open(said, "w", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+            with (
+                open(said, "w", encoding="utf-8") as file,
+                redirect_stdout(file),
+                redirect_stderr(file),
+                quick(),
+            ):
                 task(*arguments)
-        finally:  # an interrupt that comes later is one of multiprocessing's own code
+        finally:  # a later interrupt would hit multiprocessing's own code
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-# Killing them.
+# Kills
 
 
 class Killer:
-    """Starts a task again and again, kills it in one way or another, and keeps count."""
+    """Starts a task, kills it in one way or another, and counts the kills."""
 
     def __init__(self, directory: Path, seed: int):
         self.said, self.random = directory / "said.txt", random.Random(seed)
         self.kills: Counter[str] = Counter()
-        self.points = processes.Value("i", 0, lock=False)  # whoever is killed would keep its lock
+        self.points = processes.Value("i", 0, lock=False)  # a killed process would keep its lock
 
     def whole(self, task: Callable[..., None], *arguments: Any) -> tuple[float, int]:
-        """Lets it end by itself. Seconds, and how many fault points it passed."""
+        """Let a task end by itself. Returns its seconds, and the number of fault points that it passed."""
         start = time.perf_counter()
         self._ended(self._start(task, arguments), 0)
         return time.perf_counter() - start, self.points.value
 
     def kill(self, measured: tuple[float, int], task: Callable[..., None], *arguments: Any) -> bool:
-        """One attempt, killed at a fault point or at some moment; whether it had ended by itself before."""
+        """Start a task and kill it at a fault point or at some moment. Returns True if it had ended before."""
         seconds, points = measured
         if self.random.random() < 0.5:
             after = self.random.random() < 0.5
@@ -150,7 +153,7 @@ class Killer:
         else:
             number = self.random.choice(SIGNALS)
             process = self._start(task, arguments)
-            while self.points.value < 0 and process.is_alive():  # still multiprocessing's own code
+            while self.points.value < 0 and process.is_alive():  # it still runs multiprocessing's own code
                 time.sleep(0.001)
             process.join(self.random.uniform(0, seconds))
             if process.pid is not None and process.is_alive():
@@ -174,7 +177,7 @@ class Killer:
 
 
 def torture_training(killer: Killer, directory: Path, kills: int, more: tuple[str, ...] = ()) -> None:
-    """Trains in pieces, with at least so many kills, in as many runs as it takes; each equals the uninterrupted one."""
+    """Train with at least so many kills, in as many runs as it takes. Each must equal the uninterrupted run."""
     settings = config(directory, *SETTINGS, *more)
     killer.whole(prepare, settings, directory)
     measured = killer.whole(train, settings, directory / "whole")
@@ -184,7 +187,7 @@ def torture_training(killer: Killer, directory: Path, kills: int, more: tuple[st
             run, step, last = directory / f"run{runs}", -1, False
             while not last:
                 last = killer.kill(measured, train, settings, run)
-                step = check_run(run, step)
+                step = check_run(run, step, KEEP)
                 done += not last
                 bar.update(not last)
                 if done >= kills and not last:
@@ -196,33 +199,24 @@ def torture_training(killer: Killer, directory: Path, kills: int, more: tuple[st
 
 
 def same_runs(whole: Path, run: Path) -> None:
-    """Weights, states, metrics, TensorBoard's steps and values, translations: bit for bit."""
+    """Compare weights, states, metrics, TensorBoard's steps and values, and translations, bit for bit."""
     files = [sorted(path.name for path in (one / "checkpoints").iterdir()) for one in (whole, run)]
     assert files[0] == files[1], files
     for name in files[0]:
-        if (
-            name != "previous.safetensors"
-        ):  # that of the save before, which an interrupted run may have elsewhere
-            assert (whole / "checkpoints" / name).read_bytes() == (run / "checkpoints" / name).read_bytes(), (
-                name
-            )
-    assert measured(whole) == measured(run)
+        if name != "previous.safetensors":  # an interrupted run may have made the save before at another step
+            contents = [(one / "checkpoints" / name).read_bytes() for one in (whole, run)]
+            assert contents[0] == contents[1], name
+    assert metrics(whole) == metrics(run)
+    steps = [one["step"] for one in metrics(run)]
+    assert steps and steps == sorted(steps)
     assert shown(whole) == shown(run)
     for name in ("hypotheses.txt", "alignments.npz", "sentences.jsonl"):
-        assert (whole / "eval/test-beam" / name).read_bytes() == (
-            run / "eval/test-beam" / name
-        ).read_bytes(), name
-
-
-def measured(run: Path) -> list[dict[str, Any]]:
-    """Its `metrics.jsonl`, but for what the clock says."""
-    found = [{key: value for key, value in one.items() if key not in TIMED} for one in Run(run).metrics()]
-    assert found and [one["step"] for one in found] == sorted(one["step"] for one in found)
-    return found
+        contents = [(one / "eval/test-beam" / name).read_bytes() for one in (whole, run)]
+        assert contents[0] == contents[1], name
 
 
 def shown(run: Path) -> dict[str, list[tuple[int, Any]]]:
-    """What TensorBoard shows of it: steps and values by tag; no step twice."""
+    """Return the steps and values that TensorBoard shows, by tag. No step may be there twice."""
     events = EventAccumulator(str(run / "tensorboard"), {"scalars": 0, "images": 0}).Reload()
     found: dict[str, list[tuple[int, Any]]] = {
         tag: [(one.step, None if tag in TIMED else one.value) for one in events.Scalars(tag)]
@@ -239,7 +233,7 @@ def shown(run: Path) -> dict[str, list[tuple[int, Any]]]:
 
 
 def torture_outputs(killer: Killer, directory: Path, kills: int) -> None:
-    """`prepare`, `evaluate` and `compare`, each killed so many times: whole or not there, and in the end the same."""
+    """Kill `prepare`, `evaluate` and `compare` so many times each: outputs are complete or absent, and the same."""
     settings = config(directory, *SETTINGS)
     killer.whole(train, settings, directory / "whole")
     for task, check, output in (
@@ -265,7 +259,7 @@ def torture_outputs(killer: Killer, directory: Path, kills: int) -> None:
 
 
 def check_prepared(settings: TrainConfig, run: Path, ended: bool) -> object:
-    """All bytes of the prepared corpus, or None where there is none; no leftovers once a later command has ended."""
+    """Return all bytes of the prepared corpus, or None if there is none. No leftovers may be there at the end."""
     root = Path(settings.data_dir)
     there = [path for path in root.glob("[!.]*") if path.is_dir()]
     assert not ended or not list(root.glob(".*.new"))
@@ -275,18 +269,18 @@ def check_prepared(settings: TrainConfig, run: Path, ended: bool) -> object:
 
 
 def check_evaluation(settings: TrainConfig, run: Path, ended: bool) -> object:
-    """The evaluation but for its seconds, or None where there is none."""
+    """Return the evaluation without its seconds, or None if there is none."""
     directory = run / "eval" / "test-beam"
     if not directory.exists():
         return None
-    scores = read_json(directory / "metrics.json")
-    verify_digests(directory, scores["files"], scores["files"])
+    found = read_json(directory / "metrics.json")
+    verify_digests(directory, found["files"], found["files"])
     assert not ended or not list(run.glob("eval/.test*"))
-    return {key: scores[key] for key in ("bleu", "chrf", "ter", "perplexity", "alignment_entropy")}
+    return {key: found[key] for key in ("bleu", "chrf", "ter", "perplexity", "alignment_entropy")}
 
 
 def check_comparison(settings: TrainConfig, run: Path, ended: bool) -> object:
-    """The comparison's numbers, or None where there are none; its page and its text are whole."""
+    """Return the comparison's numbers, or None if there are none. Its page and its text must be complete."""
     directory = run / "compare"
     for name, end in (("compare.html", "</html>"), ("compare.md", ")")):
         if (directory / name).exists():
@@ -296,11 +290,11 @@ def check_comparison(settings: TrainConfig, run: Path, ended: bool) -> object:
     return json.loads((directory / "compare.json").read_text(encoding="utf-8"))
 
 
-# Rot.
+# Damaged files
 
 
 def prepared(settings: TrainConfig, directory: Path) -> dict[str, Any]:
-    """All that heed reads of a prepared corpus."""
+    """Return all that heed reads of a prepared corpus."""
     one = Prepared(directory, build_tokenizer_settings(settings.tokenizer))
     found: dict[str, Any] = {"stats": one.stats}
     for split in one.splits:
@@ -312,7 +306,7 @@ def prepared(settings: TrainConfig, directory: Path) -> dict[str, Any]:
 
 
 def uses(settings: TrainConfig, run: Path, corpus: Path) -> dict[str, Callable[[], Any]]:
-    """Everything that heed does with the files of a run and of its corpus."""
+    """Return everything that heed does with the files of a run and of its corpus."""
     one = Run(run)
     pairs = list(build_corpus(settings.data).pairs("test"))
 
@@ -325,11 +319,17 @@ def uses(settings: TrainConfig, run: Path, corpus: Path) -> dict[str, Callable[[
         found = load_state(one.checkpoints)
         return repr(found) if found else "none"
 
-    def scores() -> Any:
+    def log() -> Any:
+        """Numbers may change unnoticed there: it is a log. Lines may not go missing unnoticed."""
+        found = one.metrics(one.record()["lines"])
+        assert all(isinstance(line["step"], int) for line in found)
+        return len(found)
+
+    def earlier_evaluation() -> Any:
         directory = run / "eval" / "test-beam"
         asked = evaluation(settings, run)
         found = find_earlier(directory, identity(asked, one.config(), pairs, weight_digests(asked)))
-        if not found:  # it would be made again, by the best weights
+        if not found:  # it would be made again with the best weights
             return weights("best")
         return (
             found,
@@ -343,14 +343,14 @@ def uses(settings: TrainConfig, run: Path, corpus: Path) -> dict[str, Callable[[
         "kept": lambda: weights(max(path.stem for path in one.checkpoints.glob("step-*"))),
         "state": state,
         "record": one.record,
-        "metrics": lambda: one.metrics(one.record()["lines"]),
-        "scores": scores,
+        "log": log,
+        "evaluation": earlier_evaluation,
         "corpus": lambda: prepared(settings, corpus),
     }
 
 
 class Heard(logging.Handler):
-    """What was warned of."""
+    """Keeps warnings."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -362,7 +362,7 @@ class Heard(logging.Handler):
 
 @contextmanager
 def listening() -> Iterator[list[str]]:
-    """The warnings within."""
+    """Yield the warnings that heed logs inside the block."""
     heard, logger = Heard(), logging.getLogger("heed")
     logger.addHandler(heard)
     propagated, logger.propagate = logger.propagate, False
@@ -374,18 +374,40 @@ def listening() -> Iterator[list[str]]:
 
 
 def result_of(use: Callable[[], Any]) -> tuple[str, str]:
-    """What came of it, and what was said."""
-    with listening() as messages:
+    """Return the result of a use, and its error and warnings."""
+    with listening() as messages, shapes_checked(False):
         try:
             found = repr(use())
-        except (ValueError, OSError) as error:
+        except UserError as error:
             found = "refused"
             messages.append(str(error))
     return found, "\n".join(messages)
 
 
+_opened: set[Path] | None = None
+
+
+def _note_opened(event: str, arguments: tuple[Any, ...]) -> None:
+    if _opened is not None and event == "open" and isinstance(arguments[0], str | os.PathLike):
+        _opened.add(Path(arguments[0]).absolute())
+
+
+sys.addaudithook(_note_opened)
+
+
+@contextmanager
+def opened_files() -> Iterator[set[Path]]:
+    """Yield the files that Python opens inside the block. (safetensors opens files by itself, after their check.)"""
+    global _opened
+    _opened = found = set[Path]()
+    try:
+        yield found
+    finally:
+        _opened = None
+
+
 def mutated(content: bytes, generator: random.Random) -> bytes:
-    """With a bit or a byte flipped, bytes overwritten, cut out or put in, the end cut off, or nothing left."""
+    """Return the content with flipped, overwritten, removed or inserted bytes, with a cut end, or empty."""
     place = generator.randrange(len(content))
     end = min(len(content), place + generator.randrange(1, 64))
     return generator.choice(
@@ -405,14 +427,17 @@ def mutated(content: bytes, generator: random.Random) -> bytes:
 
 
 def torture_by_rot(killer: Killer, directory: Path, mutations: int) -> Counter[str]:
-    """Changes the files of a run and its corpus one at a time: noticed and named, or nothing comes of it."""
+    """Damage the files of a run and its corpus, one at a time: the file is named, or the results are the same."""
     settings = config(directory, *SETTINGS)
     run = directory / "whole"
     if not (run / "eval").exists():
         killer.whole(train, settings, run)
     corpus = next(path for path in Path(settings.data_dir).glob("[!.]*") if path.is_dir())
     by_use = uses(settings, run, corpus)
-    right = {name: result_of(use) for name, use in by_use.items()}
+    right, reads = {}, {}
+    for name, use in by_use.items():
+        with opened_files() as reads[name]:
+            right[name] = result_of(use)
     assert not any(found == "refused" or said for found, said in right.values()), right
     read = [path for path in (*run.rglob("*"), *corpus.rglob("*")) if path.is_file() and path.stat().st_size]
     read = [path for path in read if "tensorboard" not in path.parts and path.name != ".lock"]
@@ -427,6 +452,8 @@ def torture_by_rot(killer: Killer, directory: Path, mutations: int) -> Counter[s
         path.write_bytes(changed)
         kinds = set()
         for name, use in by_use.items():
+            if path not in reads[name]:
+                continue
             found, said = result_of(use)
             if found == right[name][0]:
                 continue
@@ -439,13 +466,13 @@ def torture_by_rot(killer: Killer, directory: Path, mutations: int) -> Counter[s
             "best.safetensors",
             "training.json",
         ):
-            assert kinds, f"{path}: a change that nobody noticed"
+            assert kinds, f"{path}: a change that was not noticed"
         counts[", ".join(sorted(kinds)) or "nothing comes of it"] += 1
     return counts
 
 
 def main() -> None:
-    """The whole, with a report."""
+    """Kill and damage, and print a report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--kills", type=int, default=200, help="of training; of prepare, evaluate, compare a tenth each"
@@ -455,7 +482,7 @@ def main() -> None:
         "--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of the attacks"
     )
     arguments = parser.parse_args()
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each restart
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of each restart
     print(f"seed {arguments.seed}")
     with tempfile.TemporaryDirectory() as temporary:
         directory, start = Path(temporary), time.perf_counter()

@@ -20,7 +20,7 @@ from heed.run.checkpoints import (
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3, 5, 10])
-def test_keeps_the_last_so_many_and_no_fewer(tmp_path: Path, keep: int) -> None:
+def test_keeps_exactly_the_last_ones(tmp_path: Path, keep: int) -> None:
     for step in range(13):
         save_weights(tmp_path, f"step-{step:08d}", torch.nn.Linear(3, 2), keep)
         kept = sorted(path.stem for path in tmp_path.iterdir())

@@ -100,6 +100,8 @@ def test_a_full_disk_and_a_read_only_disk(tmp_path: Path) -> None:
     assert_same(tmp_path / "whole", copy)
 
 
+# TensorBoard's thread fails too.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_directory_that_vanishes_is_reported_and_half_a_run_does_not_appear_in_its_place(
     tmp_path: Path, monkeypatch
 ) -> None:

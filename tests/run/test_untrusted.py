@@ -135,8 +135,17 @@ def test_yaml_makes_no_objects(run: Run, tmp_path: Path) -> None:
     assert not proof.exists()
 
 
+def test_a_configuration_that_is_not_utf8_is_named(run: Run) -> None:
+    content = run.config_file.read_bytes().replace(b"test_split: test", b"test_split: t\xe9st")
+    digest = content.partition(b"sha256 ")[2][:64]
+    run.config_file.write_bytes(content.replace(digest, PLACEHOLDER.encode()))
+    add_checksum(run.config_file)
+    with pytest.raises(UserError, match=r"config\.yaml: 'utf-8' codec"):
+        run.config()
+
+
 @pytest.mark.parametrize("group", ["score", "decoder", "tokenizer", "data"])
-def test_what_a_target_names_is_not_imported(run: Run, tmp_path: Path, monkeypatch, group: str) -> None:
+def test_the_module_of_a_target_is_not_imported(run: Run, tmp_path: Path, monkeypatch, group: str) -> None:
     proof = tmp_path / "pwned"
     (tmp_path / f"evil_{group}.py").write_text(
         f"import os\nfrom heed.score import Dot\nclass Evil(Dot): pass\nos.mkdir({str(proof)!r})\n",
@@ -156,7 +165,7 @@ def test_what_a_target_names_is_not_imported(run: Run, tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     "target", ["os.system", "subprocess.Popen", "builtins.eval", "heed.data.store.StoreWriter"]
 )
-def test_a_target_is_what_it_stands_for(run: Run, tmp_path: Path, target: str) -> None:
+def test_a_target_of_another_kind_is_refused(run: Run, tmp_path: Path, target: str) -> None:
     plain = OmegaConf.load(run.config_file)
     plain.score = {"_target_": target, "args": f"mkdir {tmp_path / 'pwned'}", "path": str(tmp_path / "pwned")}
     rewrite(run, OmegaConf.to_yaml(plain))
@@ -165,7 +174,7 @@ def test_a_target_is_what_it_stands_for(run: Run, tmp_path: Path, target: str) -
     assert not list(tmp_path.glob("pwned*"))
 
 
-def test_the_environment_is_not_asked_for_secrets(run: Run, monkeypatch) -> None:
+def test_environment_variables_are_not_read(run: Run, monkeypatch) -> None:
     monkeypatch.setenv("SECRET", "hunter2")
     changed(run, test_split="X")
     text = run.config_file.read_text(encoding="utf-8").partition("\n")[2]
@@ -177,7 +186,7 @@ def test_the_environment_is_not_asked_for_secrets(run: Run, monkeypatch) -> None
     assert "hunter2" not in str(error.value)
 
 
-def test_names_lead_nowhere_else(run: Run, tmp_path: Path) -> None:
+def test_names_cannot_lead_out_of_the_run(run: Run, tmp_path: Path) -> None:
     outside = Path("../" * 12 + str(tmp_path / "pwned")[1:])  # of the root, from wherever
     assert (run.path / "eval" / outside).resolve() == tmp_path / "pwned", "the attack works"
     changed(run, data__test=[str(outside)], data__pattern="{split}.{lang}")
@@ -191,7 +200,7 @@ def test_names_lead_nowhere_else(run: Run, tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_search_is_named_within_the_run(run: Run, tmp_path: Path) -> None:
+def test_the_name_of_a_search_cannot_lead_out_of_the_run(run: Run, tmp_path: Path) -> None:
     outside = "x/../../../pwned"
     mine = tmp_path / "pwned" / "thesis.txt"
     mine.parent.mkdir()
@@ -224,7 +233,7 @@ def test_layers_are_counted_before_they_are_made(run: Run) -> None:
         evaluate_run(run)
 
 
-def test_members_of_archives_are_read_where_they_are(tmp_path: Path) -> None:
+def test_members_of_archives_are_not_unpacked(tmp_path: Path) -> None:
     archive = tmp_path / "in" / "data.zip"
     archive.parent.mkdir()
     with zipfile.ZipFile(archive, "w") as packed:
@@ -352,7 +361,7 @@ def test_weights_of_another_shape_or_kind(run: Run) -> None:
             load_run(run.path, "best")
 
 
-def test_a_newer_format_is_refused_in_words(run: Run) -> None:
+def test_a_newer_format_is_refused(run: Run) -> None:
     head, _, rest = run.config_file.read_text(encoding="utf-8").partition("\n")
     head = head[:-64].replace(f"format {FORMAT},", f"format {FORMAT + 1},")
     run.config_file.write_text(f"{head}{PLACEHOLDER}\n{rest}", encoding="utf-8")

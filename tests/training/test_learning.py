@@ -1,4 +1,4 @@
-"""Every score in every wiring learns to reverse strings of digits, of which it has never seen those it is asked for."""
+"""Every score in every wiring learns to reverse strings of digits, and is tested on strings that it never saw."""
 
 import secrets
 

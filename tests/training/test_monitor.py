@@ -71,14 +71,14 @@ def test_each_entry_of_the_log_is_of_the_steps_since_the_last(tmp_path: Path) ->
         assert line["train/gradient_norm"] == pytest.approx(sum(norms[n : n + 2]) / 2)
 
 
-def test_what_else_lies_beside_the_events_is_left_alone(tmp_path: Path) -> None:
+def test_other_files_beside_the_events_are_left_alone(tmp_path: Path) -> None:
     trainer = make(tmp_path, "run", "training.max_epochs=1")
     trainer.validator = scripted([1.0])
     (Run(tmp_path / "run").tensorboard / "plugins" / "profile").mkdir(parents=True)
     assert trainer.train()
 
 
-def test_text_moves_no_cursor_and_marks_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_has_no_markup_and_no_escapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorBoard shows Markdown, and a terminal obeys escapes. (Pages: tests/page, reports: tests/evaluation)"""
     monitor = Monitor(Run(tmp_path), 0)
     written: list[str] = []

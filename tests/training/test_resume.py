@@ -36,7 +36,7 @@ from heed.training.signals import stopping_signals
     ],
 )
 def test_stop_anywhere_and_resume_is_never_stopped(tmp_path: Path, more: list[str], monkeypatch) -> None:
-    more = [*more, "training.max_epochs=2"]
+    more = [*more, "training.max_epochs=2", "training.batch_tokens=60"]
     whole = make(tmp_path, "whole", *more)
     with shapes_checked(True):
         assert whole.train()
@@ -111,7 +111,7 @@ def test_an_interrupted_process_says_so_and_resumes_to_the_same_end(
 
 
 def test_a_closed_terminal_stops_training_and_its_state_is_saved(tmp_path: Path) -> None:
-    """To draw the bar, or to print, on a terminal that is gone is an error, more than once."""
+    """A terminal that is gone makes the bar, and every line printed there, an error."""
     run, log = tmp_path / "run", tmp_path / "log"
     given = [*overrides(tmp_path), f"run={run}", "training.max_epochs=100000"]
     terminal, its = os.openpty()
@@ -143,7 +143,7 @@ def test_a_run_begun_on_a_cpu_goes_on_elsewhere(tmp_path: Path) -> None:
     trainer = make(tmp_path, "run")
     state = trainer._state_dict()
     assert state["random_cuda"] is None
-    trainer.device = torch.device("cuda")  # of which only the random state is asked here
+    trainer.device = torch.device("cuda")  # only its random state is asked for here
     trainer._load_state_dict(state)
 
 

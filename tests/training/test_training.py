@@ -262,13 +262,13 @@ def test_accumulation_and_the_number_of_steps_reach_the_loop(tmp_path: Path) -> 
     assert trainer.train() and sizes == [3, 3]
 
 
-def test_dropout_is_of_the_seed(tmp_path: Path) -> None:
+def test_the_seed_sets_dropout(tmp_path: Path) -> None:
     for seed in (1, 7):
         make(tmp_path, f"run{seed}", f"seed={seed}")
         assert torch.initial_seed() == seed
 
 
-def test_a_first_update_that_is_skipped_is_no_fault_of_the_schedule(tmp_path: Path) -> None:
+def test_a_skipped_first_update_causes_no_warning_about_the_schedule(tmp_path: Path) -> None:
     with warnings.catch_warnings(record=True) as warned:
         trainer = make(tmp_path, "run")
         with torch.no_grad():
@@ -277,7 +277,7 @@ def test_a_first_update_that_is_skipped_is_no_fault_of_the_schedule(tmp_path: Pa
     assert trainer.bad_steps == 1 and not [one for one in warned if "lr_scheduler" in str(one.message)]
 
 
-def test_what_does_not_fit_halfway_is_counted_once(tmp_path: Path, monkeypatch) -> None:
+def test_a_batch_that_runs_out_of_memory_halfway_is_counted_once(tmp_path: Path, monkeypatch) -> None:
     """The memory ends in the second batch of an update, when the first one's gradients are there already."""
     exact = ("model.dropout=0", "training.precision=fp32", "training.batch_tokens=150")
     short, ample = make(tmp_path, "short", *exact), make(tmp_path, "ample", *exact)
@@ -298,7 +298,7 @@ def test_what_does_not_fit_halfway_is_counted_once(tmp_path: Path, monkeypatch) 
         assert_close(*moments, rtol=1e-4, atol=1e-7)
 
 
-def test_the_loss_is_that_of_a_token(tmp_path: Path) -> None:
+def test_the_loss_is_per_token(tmp_path: Path) -> None:
     exact = ("model.dropout=0", "training.precision=fp32")
     trainer = make(tmp_path, "run", *exact, "training.log_every=1", "training.max_steps=1")
     trainer.validator = scripted([1.0])

@@ -1,4 +1,4 @@
-"""Files and directories that are written completely or not at all."""
+"""Files and directories that are written completely or not at all, and errors that name them."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from heed.errors import WriteError
+from heed.errors import UserError, WriteError
 
 
 @contextmanager
@@ -20,6 +20,17 @@ def writing(path: Path, errors: type[Exception] = OSError) -> Iterator[None]:
         raise WriteError(
             f"{path} cannot be written ({str(error).strip()[:200]}). Make room, or check that its directory exists "
             "and that you may write there; earlier files are intact"
+        ) from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an `OSError` inside the block into a `UserError` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error}). Check that it exists and that you may read it"
         ) from error
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heed.errors import UserError
-from heed.files.atomic import write
+from heed.files.atomic import reading, write
 
 FORMAT = 1
 """The version of every file that heed reads again. Raise it when an older heed would misread a file."""
@@ -31,7 +31,7 @@ def add_checksum(path: Path) -> None:
 
 def verify_checksum(path: Path) -> None:
     """Raise `UserError` unless the file is as `add_checksum` left it."""
-    with open(path, "rb") as file:
+    with reading(path), open(path, "rb") as file:
         found = CHECKSUM.search(head := file.read(HEAD))
         if found:
             digest = hashlib.sha256(head[: found.start(1)] + PLACEHOLDER.encode())
@@ -99,7 +99,7 @@ def verify_text_file(path: Path, largest: int = LARGEST_TEXT) -> None:
 
 def sha256(path: Path) -> str:
     """Return the file's SHA-256 digest, in hexadecimal."""
-    with open(path, "rb") as file:
+    with reading(path), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from heed.config.components import COMPONENTS
 from heed.config.sources import CONFIGS, user_config_dirs
 from heed.errors import UserError
+from heed.files.atomic import reading
 from heed.files.checksums import check_format, verify_text_file
 
 LARGEST_CONFIG = 1 << 18  # bytes: heed's own configurations have some thousands, and YAML is slow to parse
@@ -22,7 +23,7 @@ FIRST_LINE = re.compile(r"# heed's record of the run, not to be edited: format (
 
 def first_line(path: Path) -> re.Match[str] | None:
     """Match the first line of a `config.yaml` that heed wrote."""
-    with open(path, encoding="utf-8", errors="replace") as file:
+    with reading(path), open(path, encoding="utf-8", errors="replace") as file:
         return FIRST_LINE.match(file.readline(1000))
 
 
@@ -32,8 +33,8 @@ def read_config(path: Path) -> DictConfig:
         raise UserError(f"{path} is damaged, or was not written by heed: train the run again")
     verify_text_file(path, LARGEST_CONFIG)
     check_format(path, int(head[1]))
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         # With aliases a few lines could expand to gigabytes, and `${…}` could read environment variables.
         if "${" in text:
             raise UserError("heed writes no ${…} into a run")
