@@ -50,9 +50,7 @@ def measure(sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
             if done.returncode:
                 raise RuntimeError(f"prepare failed: {done.stderr}")
             seconds, peak = json.loads(done.stdout)
-            results.append(
-                {"pairs": size, "seconds": seconds, "pairs_per_second": size / seconds, "peak_bytes": peak}
-            )
+            results.append({"pairs": size, "seconds": seconds, "pairs_per_second": size / seconds, "peak_bytes": peak})
     return {"sizes": results, "memory_ratio": results[-1]["peak_bytes"] / results[0]["peak_bytes"]}
 
 

@@ -213,9 +213,7 @@ def beam_search(
             if log_prob > -torch.inf:
                 weights = alignments[row, :, : src_lengths[sentence]].float().cpu().numpy()
                 normalized = log_prob / settings.penalty(length)
-                finished[sentence].append(
-                    Hypothesis([*ids[row, 1:].tolist(), EOS], log_prob, normalized, weights)
-                )
+                finished[sentence].append(Hypothesis([*ids[row, 1:].tolist(), EOS], log_prob, normalized, weights))
         done |= at_limit | limits.new_tensor([len(found) >= width for found in finished], dtype=torch.bool)
         if done.all():
             break

@@ -69,9 +69,7 @@ class Plan(NamedTuple):
     overrides: tuple[str, ...] = ()  # of the configuration
 
 
-FEWER = Plan(
-    rounds=3, num_batches=3, decoding=((1, 12), (64, 1)), startup_rounds=1, prepare_sizes=(1_000, 10_000)
-)
+FEWER = Plan(rounds=3, num_batches=3, decoding=((1, 12), (64, 1)), startup_rounds=1, prepare_sizes=(1_000, 10_000))
 QUICK = FEWER._replace(scores=("bahdanau",), wirings=("luong",), lstm=False)
 
 
@@ -169,8 +167,7 @@ def top_operators(overrides: Sequence[str], plan: Plan) -> list[dict[str, Any]]:
     events = sorted(profiled.key_averages(), key=lambda event: -event.self_cpu_time_total)
     total = sum(event.self_cpu_time_total for event in events)
     return [
-        {"name": event.key, "share": event.self_cpu_time_total / total, "calls": event.count}
-        for event in events[:12]
+        {"name": event.key, "share": event.self_cpu_time_total / total, "calls": event.count} for event in events[:12]
     ]
 
 
@@ -217,9 +214,7 @@ def spread(items: Sequence[Any], num: int) -> list[Any]:
 
 
 @contextmanager
-def heed_update(
-    config: TrainConfig, precision: str, batches: list[Batch]
-) -> Iterator[Callable[[Batch], object]]:
+def heed_update(config: TrainConfig, precision: str, batches: list[Batch]) -> Iterator[Callable[[Batch], object]]:
     """Yield a function that makes one update by heed's trainer, in a temporary run directory."""
     with TemporaryDirectory() as directory:
         some = cast(Batches, batches)  # the trainer needs only their number

@@ -1,4 +1,4 @@
-"""What the machine offers."""
+"""The machine: device, processor, memory."""
 
 import pytest
 import torch

@@ -54,9 +54,7 @@ def has_onednn_bf16() -> bool:
 def out_of_memory(error: BaseException) -> bool:
     """Return True if the error means that memory ran out. The CPU's allocator raises a plain `RuntimeError`."""
     messages = ("can't allocate memory", "Storage size calculation overflowed")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        message in str(error) for message in messages
-    )
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(message in str(error) for message in messages)
 
 
 def cpu_name() -> str:

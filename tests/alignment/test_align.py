@@ -205,8 +205,7 @@ def test_forced_alignments_are_those_of_a_loop_of_steps():
 def test_forced_decoding_has_no_dropout():
     model, tokenizers = make_model("general", "luong", dropout=0.5), Tokenizers(Numbers(), Numbers())
     log_probs = [
-        force_decode([one], tokenizers, ["5 7 11"], ["7 8"])[0].log_prob
-        for one in (model.eval(), model.train())
+        force_decode([one], tokenizers, ["5 7 11"], ["7 8"])[0].log_prob for one in (model.eval(), model.train())
     ]
     assert log_probs[0] == log_probs[1] and model.training
 
@@ -252,9 +251,7 @@ def test_align_writes_links_matrices_and_rates(tmp_path: Path, capsys: pytest.Ca
         command("align", f"run={run}", *files)
     for links, given in (("1-1 3-2", "gold_first=0"), ("1-3", "gold_first=1")):
         (tmp_path / "mine.gold").write_text(f"{links}\n")
-        with pytest.raises(
-            ValueError, match=r"mine.gold, line 1: words \d and 3 are linked, but the source has 3"
-        ):
+        with pytest.raises(ValueError, match=r"mine.gold, line 1: words \d and 3 are linked, but the source has 3"):
             command("align", f"run={run}", *files, given)
     command("align", f"run={run}", *files[:2])  # no gold links this time, so no rates
     assert not (run / "align" / "mine.src" / "metrics.json").exists()

@@ -50,9 +50,7 @@ def test_entropy_leaves_out_positions_that_look_nowhere():
 def test_diagnostics_are_the_plain_loop_over_real_positions():
     random = torch.Generator().manual_seed(1)
     lengths, tgt_lengths = [5, 2, 1], [4, 7, 1]
-    src_mask, tgt_mask = (
-        torch.arange(n) < torch.tensor(x)[:, None] for n, x in ((5, lengths), (7, tgt_lengths))
-    )
+    src_mask, tgt_mask = (torch.arange(n) < torch.tensor(x)[:, None] for n, x in ((5, lengths), (7, tgt_lengths)))
     energies = torch.randn(3, 7, 5, dtype=torch.float64, generator=random)
     alignment = energies.masked_fill(~src_mask[:, None], -torch.inf).softmax(-1)
     expected: dict[str, list[float]] = {
@@ -68,9 +66,7 @@ def test_diagnostics_are_the_plain_loop_over_real_positions():
         if S > 1:
             expected["energy_spread"] += [statistics.pstdev(energies[b, t, :S].tolist()) for t in range(T)]
     found = diagnostics(alignment, src_mask, tgt_mask)
-    assert {name: int(number) for name, (_, number) in found.items()} == {
-        n: len(x) for n, x in expected.items()
-    }
+    assert {name: int(number) for name, (_, number) in found.items()} == {n: len(x) for n, x in expected.items()}
     for name, (total, _) in found.items():
         assert float(total) == pytest.approx(sum(expected[name]), rel=1e-12), name
 

@@ -111,9 +111,7 @@ def test_a_narrow_terminal_gets_panels_and_no_commands():
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", drawn)
     panels = drawn.split("\n\n")
     assert len(panels) == math.ceil(12 / ((30 - 20 - 1) // 2))
-    rows = [
-        "".join(re.sub("[^·░▒▓█]", "", panel.split("\n")[-12 + t]) for panel in panels) for t in range(12)
-    ]
+    rows = ["".join(re.sub("[^·░▒▓█]", "", panel.split("\n")[-12 + t]) for panel in panels) for t in range(12)]
     for row, weights in zip(rows, alignment, strict=True):
         shades = re.findall("·|░░|▒▒|▓▓|██", row)
         assert [" ·░▒▓█".index(shade[0]) - 1 for shade in shades] == [

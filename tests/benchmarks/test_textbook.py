@@ -54,9 +54,7 @@ def heeds_name(name: str, wiring: str) -> str:
 def test_loss_and_gradients(score, wiring, cell):
     num_layers = 2 if cell == "lstm" or score == "bahdanau" else 1
     tie = {"bahdanau": "three", "luong": "two", "luong-unfed": "none"}[wiring]
-    model = opinionated(
-        score, wiring, cell=cell, encoder_layers=num_layers, decoder_layers=num_layers, tie=tie
-    )
+    model = opinionated(score, wiring, cell=cell, encoder_layers=num_layers, decoder_layers=num_layers, tie=tie)
     book, batch = textbook(model), make_batch([3, 11, 1, 7], [5, 2, 13, 3])
     real = batch.tgt_out != PAD
     readouts, _ = model(batch.src, batch.src_lengths, batch.tgt_in)

@@ -107,9 +107,7 @@ def test_a_list_of_files_for_a_group_is_refused() -> None:
         (["score=[dot,general]"], "error: score=[dot,general]: give one file of configs/score/"),
     ],
 )
-def test_the_script_prints_errors_without_a_traceback(
-    tmp_path: Path, arguments: list[str], message: str
-) -> None:
+def test_the_script_prints_errors_without_a_traceback(tmp_path: Path, arguments: list[str], message: str) -> None:
     done = script("train", *overrides(tmp_path), f"run={tmp_path / 'run'}", *arguments)
     assert done.returncode != 0
     assert message in done.stderr
@@ -171,9 +169,7 @@ for command in {commands!r}:
     assert "torch" not in sys.modules, command
 print(json.dumps(shown))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return [(out, err) for out, err in json.loads(done.stdout)]
 
@@ -187,9 +183,7 @@ def test_help_mistakes_and_preparing_need_no_torch(tmp_path: Path) -> None:
         (("prepare", *arguments, "+nonsense=1"), "nonsense"),
     ]
     commands = [(name, "--help") for name in names] + [given for given, _ in mistakes]
-    shown = without_torch(
-        *((f"scripts/{name}.py", *rest) for name, *rest in [*commands, ("prepare", *arguments)])
-    )
+    shown = without_torch(*((f"scripts/{name}.py", *rest) for name, *rest in [*commands, ("prepare", *arguments)]))
     for name, (out, _) in zip(names, shown, strict=False):
         assert "help" in out, name
     scores = "bahdanau, concat, content, dot, general, last, none, random, scaled_dot, uniform"
@@ -255,9 +249,7 @@ assert "torch" not in sys.modules
 """
     environment = {**os.environ, "OMP_WAIT_POLICY": "ACTIVE"}
     environment.pop("GOMP_SPINCOUNT", None)
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=100
-    )
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("WARNING: shown\n")
     assert done.stderr.count("RuntimeError: in a thread") == 1, "of TensorBoard's thread none is shown"

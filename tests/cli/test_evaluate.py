@@ -35,9 +35,7 @@ def edited(run: Path, copy: Path, old: str, new: str) -> Path:
 
 
 def test_any_split_and_search_are_evaluated(run: Path) -> None:
-    _, metrics = command(
-        "evaluate", f"run={run}", "split=val", "search=greedy", "metrics.bootstrap=0", checked=True
-    )
+    _, metrics = command("evaluate", f"run={run}", "split=val", "search=greedy", "metrics.bootstrap=0", checked=True)
     hypotheses = (run / "eval" / "val-greedy" / "hypotheses.txt").read_bytes()
     assert hypotheses.count(b"\n") == 7 and metrics["info"]["search"]["width"] == 1
     assert (run / "eval" / "val-greedy" / "report.md").exists()
@@ -115,9 +113,7 @@ def test_an_ensemble_is_evaluated_on_what_was_held_out_from_each(run: Path) -> N
     about = read_json(other / "corpus.json")
     about["files"]["test.src.txt"] = "0" * 64
     write_json(other / "corpus.json", about)
-    with pytest.raises(
-        UserError, match=r"test is not what was held out when .*trained_on_the_test was trained"
-    ):
+    with pytest.raises(UserError, match=r"test is not what was held out when .*trained_on_the_test was trained"):
         command("evaluate", f"run=[{run},{other}]")
 
 
@@ -130,8 +126,7 @@ def test_other_weights_are_evaluated_beside_the_best_and_the_perplexity_is_their
     torch.nn.init.zeros_(model.output.bias)
     save_weights(other / "checkpoints", "best", model)
     lines = [
-        (run.parent / "corpus" / f"test.{side}").read_text(encoding="utf-8").split("\n")[:-1]
-        for side in ("de", "en")
+        (run.parent / "corpus" / f"test.{side}").read_text(encoding="utf-8").split("\n")[:-1] for side in ("de", "en")
     ]
     for name in ("last", "best"):
         directory, metrics = command("evaluate", f"run={other}", "metrics.bootstrap=0", f"checkpoint={name}")
@@ -219,9 +214,7 @@ def test_an_evaluation_is_found_again(run: Path) -> None:
 def test_a_comparison_measures_as_the_runs_were_trained_to(run: Path, other: Path, monkeypatch) -> None:
     seen: list[dict[str, Any]] = []
     monkeypatch.setattr("heed.comparison.compare.differences", lambda *_, **given: seen.append(given) or [])
-    summary = command(
-        "compare", f"runs={other}", f"out={run.parent / 'measured'}", "samples=100", "trials=101"
-    )
+    summary = command("compare", f"runs={other}", f"out={run.parent / 'measured'}", "samples=100", "trials=101")
     asked = {"tokenize": "none", "lowercase": True, "samples": 100, "trials": 101}
     assert {key: seen[0][key] for key in asked} == asked
     assert "|bs:20|" in summary["signatures"]["bleu"] and "|tok:none|" in summary["signatures"]["bleu"]
@@ -231,9 +224,7 @@ def test_a_comparison_measures_as_the_runs_were_trained_to(run: Path, other: Pat
 
 def test_runs_without_a_common_directory_need_a_name_for_the_report(run: Path, monkeypatch) -> None:
     monkeypatch.setattr("heed.comparison.compare.name_systems", lambda _: ({}, os.path.relpath("/")))
-    with pytest.raises(
-        UserError, match=r"no directory in common but /: name one for the report, as in out=compare"
-    ):
+    with pytest.raises(UserError, match=r"no directory in common but /: name one for the report, as in out=compare"):
         command("compare", f"runs={run}")
 
 

@@ -50,9 +50,7 @@ def test_files_have_the_mode_of_other_files(run: Path) -> None:
     assert modes == {(run / "config.yaml").stat().st_mode}
 
 
-def test_a_finished_run_is_only_evaluated_again_and_only_if_the_search_differs(
-    run: Path, tmp_path: Path
-) -> None:
+def test_a_finished_run_is_only_evaluated_again_and_only_if_the_search_differs(run: Path, tmp_path: Path) -> None:
     copy, arguments = copied(run, tmp_path)
     state, metrics = copy / "checkpoints" / "last.safetensors", copy / "eval" / "test-beam" / "metrics.json"
     before = state.stat().st_mtime_ns, metrics.stat().st_mtime_ns
@@ -112,9 +110,7 @@ def test_trained_weights_without_a_training_state_are_not_overwritten(
     for name in ("config.yaml", "corpus.json", "tokenizer.model", "checkpoints/best.safetensors", *more):
         shutil.copyfile(run / name, copy / name)
     before = (copy / "checkpoints" / "best.safetensors").stat().st_mtime_ns
-    with pytest.raises(
-        UserError, match=r"trained weights but no training state: .* Copy its checkpoints/last"
-    ):
+    with pytest.raises(UserError, match=r"trained weights but no training state: .* Copy its checkpoints/last"):
         command("train", *overrides(run.parent), f"run={copy}")
     assert (copy / "checkpoints" / "best.safetensors").stat().st_mtime_ns == before
     shutil.copyfile(*(one / "checkpoints" / "last.safetensors" for one in (run, copy)))
@@ -257,9 +253,7 @@ def test_r_drop_without_dropout_is_warned_of(run: Path, tmp_path: Path, caplog) 
         ),
     ],
 )
-def test_a_bad_configuration_is_refused_before_any_work(
-    tmp_path: Path, arguments: list[str], message: str
-) -> None:
+def test_a_bad_configuration_is_refused_before_any_work(tmp_path: Path, arguments: list[str], message: str) -> None:
     with pytest.raises((UserError, HydraException)) as error:
         train(config(tmp_path, *arguments), str(tmp_path / "run"))
     assert message in str(error.value)

@@ -56,9 +56,7 @@ def evaluated(system: str, seed: int, dropout: float = 0.1, **record: object) ->
     """A run without files."""
     metrics = {key: {"value": 30.0, "signature": f"{key} 13a"} for key in ("bleu", "chrf", "ter")}
     config = {"score": {"_target_": system}, "model": {"dropout": dropout}}
-    return Evaluated(
-        Path(system, f"seed{seed}"), system, seed, config, dict(record), [], metrics, [], Path("unread")
-    )
+    return Evaluated(Path(system, f"seed{seed}"), system, seed, config, dict(record), [], metrics, [], Path("unread"))
 
 
 def test_holm_by_hand():
@@ -131,9 +129,7 @@ def test_a_system_is_runs_that_differ_in_their_seed_alone():
     assert {name: [run.seed for run in found] for name, found in runs.items()} == {"a": [1], "b": [1, 2]}
     with pytest.raises(ValueError, match="second run of a with seed 1"):
         systems_of([evaluated("a", 1), evaluated("a", 1)])
-    with pytest.raises(
-        ValueError, match=r"a/seed2 and a/seed1 differ in more than the seed, in model.dropout: "
-    ):
+    with pytest.raises(ValueError, match=r"a/seed2 and a/seed1 differ in more than the seed, in model.dropout: "):
         systems_of([evaluated("a", 1), evaluated("a", 2, dropout=0.3)])
 
 
@@ -159,9 +155,7 @@ def test_other_metrics_are_refused():
     runs = [evaluated("a", 1), evaluated("b", 1)]
     refuse_different_metrics(runs)
     runs[1].metrics["bleu"]["signature"] = "bleu none"
-    with pytest.raises(
-        ValueError, match=r"BLEU of b/seed1 has the signature bleu none, but of a/seed1 bleu 13a"
-    ):
+    with pytest.raises(ValueError, match=r"BLEU of b/seed1 has the signature bleu none, but of a/seed1 bleu 13a"):
         refuse_different_metrics(runs)
 
 
@@ -325,9 +319,7 @@ def test_a_run_that_was_killed_is_told(monkeypatch, capsys) -> None:
 
 def test_what_a_yaml_sweeps_over_is_reported_on_too(monkeypatch) -> None:
     asked = []
-    monkeypatch.setattr(
-        multirun, "HydraConfig", SimpleNamespace(instance=lambda: SimpleNamespace(set_config=list))
-    )
+    monkeypatch.setattr(multirun, "HydraConfig", SimpleNamespace(instance=lambda: SimpleNamespace(set_config=list)))
     monkeypatch.setattr(multirun, "requested_runs", lambda given: asked.extend(jobs(given)) or ({}, ["none"]))
     given = {"job": {"name": "train"}, "overrides": {"task": ["score=dot"]}}
     given["sweeper"] = {"params": {"seed": "1,2"}}
@@ -347,9 +339,7 @@ def test_a_run_that_is_there_but_is_not_what_was_asked_for_is_no_part_of_the_rep
     with pytest.raises(ValueError, match=r"another configuration.*\n  seed: 1, 2"):
         multirun.refuse_other(run, replace(asked, seed=2))
     (tmp_path / "corpus" / "train.en").write_text("MUH\n" * 60)
-    with pytest.raises(
-        ValueError, match="was trained on another corpus: the data, or how heed prepares them, have"
-    ):
+    with pytest.raises(ValueError, match="was trained on another corpus: the data, or how heed prepares them, have"):
         multirun.refuse_other(run, asked)
 
 
@@ -388,9 +378,7 @@ def test_two_jobs_for_one_directory_are_told(tmp_path: Path) -> None:
     done = script("train", "--multirun", "seed=1,2", *arguments, cwd=tmp_path)
     assert done.returncode == 1 and "holds a run of another configuration" in done.stderr
     (note, _) = json.loads((tmp_path / "compare" / "compare.json").read_text())["notes"]
-    assert note.startswith("left out, seed=2 ") and note.endswith(
-        "is of another job; give each a run=… of its own"
-    )
+    assert note.startswith("left out, seed=2 ") and note.endswith("is of another job; give each a run=… of its own")
 
 
 @pytest.mark.slow
@@ -401,9 +389,7 @@ def test_interrupted_anywhere_it_ends_with_the_same_report(tmp_path: Path) -> No
     for name, waits in (("whole", []), ("broken", [6, 11, 4, 9, 14])):
         (tmp_path / name).mkdir()
         for wait in waits:
-            started = subprocess.Popen(
-                command, cwd=tmp_path / name, start_new_session=True, stdout=subprocess.DEVNULL
-            )
+            started = subprocess.Popen(command, cwd=tmp_path / name, start_new_session=True, stdout=subprocess.DEVNULL)
             time.sleep(wait)
             os.killpg(started.pid, signal.SIGINT if wait % 2 else signal.SIGTERM)
             started.wait(timeout=120)  # with 0 if it was through already
@@ -431,10 +417,7 @@ def test_different_test_sentences_are_refused(tmp_path: Path) -> None:
             arguments.append(f"data.source={tmp_path / 'corpus2'}")
         assert script("train", *arguments).returncode == 0
     done = script("compare", f"runs={tmp_path}/*/seed1")
-    assert (
-        done.returncode == 2
-        and "seed1 (test) have different test sentences: compare them apart" in done.stderr
-    )
+    assert done.returncode == 2 and "seed1 (test) have different test sentences: compare them apart" in done.stderr
 
 
 def test_paired_tests_that_find_no_memory_say_what_to_lower(monkeypatch) -> None:
@@ -462,9 +445,7 @@ def test_ctrl_c_in_the_report_of_many_runs_is_no_traceback(monkeypatch, capsys) 
 def test_a_comparison_waits_for_the_one_that_is_being_written(tmp_path, monkeypatch, caplog) -> None:
     monkeypatch.setattr(comparison_report, "_sentences", lambda systems: ([], {}))
     monkeypatch.setattr(comparison_report, "tables", lambda summary: [])
-    monkeypatch.setattr(
-        comparison_report, "charts", lambda summary: [Chart("c", "x", "y", {"a": [(1.0, 2.0)]})] * 2
-    )
+    monkeypatch.setattr(comparison_report, "charts", lambda summary: [Chart("c", "x", "y", {"a": [(1.0, 2.0)]})] * 2)
     summary = {"title": "t", "notes": []}
     with ThreadPoolExecutor() as pool:
         with locked(tmp_path / ".lock"):
@@ -537,13 +518,9 @@ def test_tables_say_what_the_numbers_are() -> None:
     level = summarise("t", systems_of(runs), [Difference(("a", "b"), [1, 2], -0.001, 0.4, 0.4)], [])
     assert tables(level)[1].rows == [["b against a", "+0.00", "0.4000", "0.4000", "no"]]
     assert lengths.head == ["words (sentences)", "0-5 (7)", "6-10 (30)"]
-    assert lengths.rows[0] == ["a", "31.00", "32.00"] and summary["systems"]["a"]["validation_bleu"] == {
-        3: 31.0
-    }
+    assert lengths.rows[0] == ["a", "31.00", "32.00"] and summary["systems"]["a"]["validation_bleu"] == {3: 31.0}
     learning, by_length = charts(summary)
-    assert learning.lines["a"] == [(3, 31)] and by_length.lines["a"] == [
-        (6, 32)
-    ]  # seven sentences say nothing
+    assert learning.lines["a"] == [(3, 31)] and by_length.lines["a"] == [(6, 32)]  # seven sentences say nothing
     titles = [one.title for one in tables(summarise("t", systems_of(runs[:2]), [], []))]
     assert "Quality" in titles and "Differences in BLEU" not in titles  # there are none
     assert "first epoch were NOT IDENTICAL" in fairness.note

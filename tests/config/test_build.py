@@ -70,9 +70,7 @@ class Looking(Score):
 
 
 @pytest.mark.parametrize("by_numpy", [False, True])
-def test_a_score_may_read_its_numbers_and_have_a_buffer_that_is_not_saved(
-    tmp_path: Path, by_numpy: bool
-) -> None:
+def test_a_score_may_read_its_numbers_and_have_a_buffer_that_is_not_saved(tmp_path: Path, by_numpy: bool) -> None:
     run = tmp_path / "run"
     chosen = (
         "~score",

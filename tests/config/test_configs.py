@@ -54,9 +54,7 @@ def leaves(config: Any, key: str = "") -> dict[str, Any]:
     """Return the values by dotted key."""
     if not isinstance(config, dict):
         return {key: config}
-    return {
-        k: v for name in config for k, v in leaves(config[name], f"{key}.{name}" if key else name).items()
-    }
+    return {k: v for name in config for k, v in leaves(config[name], f"{key}.{name}" if key else name).items()}
 
 
 def test_every_folder_is_tested_here() -> None:
@@ -148,12 +146,8 @@ def test_every_recipe_sets_existing_keys_and_suits_every_score(experiment: str) 
 
 
 def test_both_directions_of_multi30k_have_one_recipe() -> None:
-    en_de, de_en = (
-        train_config("data=multi30k", f"experiment=multi30k_{pair}") for pair in ("en_de", "de_en")
-    )
-    assert en_de.training == de_en.training and en_de.model == replace(
-        de_en.model, embedding_dim=512, dropout=0.3
-    )
+    en_de, de_en = (train_config("data=multi30k", f"experiment=multi30k_{pair}") for pair in ("en_de", "de_en"))
+    assert en_de.training == de_en.training and en_de.model == replace(de_en.model, embedding_dim=512, dropout=0.3)
     assert en_de.metrics.tokenize == "none" and de_en.metrics.tokenize == "13a"
     assert en_de.data["pattern"] == TOKENISED, "or its files are not downloaded"
     targets = [one.score["_target_"] for one in (en_de, de_en)]
@@ -202,9 +196,7 @@ def test_make_leaves_a_recipe_its_choice_of_score_and_wiring() -> None:
 )
 def test_make_refuses_variables_without_effect_and_quotes_paths(arguments, shown) -> None:
     environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
-    done = subprocess.run(
-        ["make", "-n", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run(["make", "-n", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert shown in done.stdout + done.stderr
 
 

@@ -90,9 +90,7 @@ def test_batches_are_as_large_as_the_budget_allows(lengths: list[tuple[int, int]
 
 
 @given(LENGTHS, st.integers(1, 101), st.integers(0, 7))
-def test_order_is_a_function_of_seed_and_epoch(
-    lengths: list[tuple[int, int]], max_tokens: int, seed: int
-) -> None:
+def test_order_is_a_function_of_seed_and_epoch(lengths: list[tuple[int, int]], max_tokens: int, seed: int) -> None:
     with stored(lengths) as (pairs, _, _):
         one, two = Batches(pairs, max_tokens, seed), Batches(pairs, max_tokens, seed)
         list(islice(one, 7))  # what was read before does not matter
@@ -137,9 +135,7 @@ def test_resumed_anywhere_the_rest_is_the_same(
 
 
 def test_sampled_batches_are_the_same_sentences_in_other_pieces_each_epoch(tmp_path: Path) -> None:
-    lines = [
-        f"{word}ing some {word}s {word}ed {word} {i}" for i, word in enumerate(["walk", "talk", "sing"] * 7)
-    ]
+    lines = [f"{word}ing some {word}s {word}ed {word} {i}" for i, word in enumerate(["walk", "talk", "sing"] * 7)]
     tokenizer = SentencePiece(model_type="bpe", vocab_size=330).train(lines, tmp_path / "model")
     assert len(tokenizer) == 330
     (tmp_path / "text").write_text("".join(f"{line}\n" for line in lines), "utf-8", newline="\n")
@@ -158,16 +154,12 @@ def test_sampled_batches_are_the_same_sentences_in_other_pieces_each_epoch(tmp_p
             for i, row, length in zip(batch.indices.tolist(), side.tolist(), lengths.tolist(), strict=True):
                 assert tokenizer.decode(row[: length - 1]) == lines[i]
                 assert row[length - 1 :] == [EOS] + [PAD] * (len(row) - length)
-        assert torch.equal(
-            batch.tgt_in[:, 1:], batch.tgt_out[:, :-1].masked_fill(batch.tgt_out[:, :-1] == EOS, PAD)
-        )
+        assert torch.equal(batch.tgt_in[:, 1:], batch.tgt_out[:, :-1].masked_fill(batch.tgt_out[:, :-1] == EOS, PAD))
 
     def ids(batches: list[Batch]) -> dict[int, tuple[list[int], list[int]]]:
         found = {}
         for batch in batches:
-            for i, src, tgt in zip(
-                batch.indices.tolist(), batch.src.tolist(), batch.tgt_out.tolist(), strict=True
-            ):
+            for i, src, tgt in zip(batch.indices.tolist(), batch.src.tolist(), batch.tgt_out.tolist(), strict=True):
                 found[i] = ([x for x in src if x], [x for x in tgt if x])
         return found
 

@@ -77,9 +77,7 @@ def test_last_line_may_lack_its_newline(tmp_path: Path) -> None:
 def test_invalid_utf8_names_file_line_and_byte(tmp_path: Path) -> None:
     content = "\ufeffgrün\r\nrot ".encode() + "blaß\n".encode("latin-1")
     path = write(tmp_path / "a.de", content)
-    with pytest.raises(
-        ValueError, match=rf"a\.de: line 2 is not UTF-8 at byte {content.index(0xDF)} \(0xdf\)"
-    ):
+    with pytest.raises(ValueError, match=rf"a\.de: line 2 is not UTF-8 at byte {content.index(0xDF)} \(0xdf\)"):
         list(read_lines(path))
     packed = write(tmp_path / "a.gz", gzip.compress(content))
     with pytest.raises(ValueError, match=rf"a\.gz: line 2 .* byte {content.index(0xDF)} "):
@@ -200,11 +198,7 @@ def test_multi30k_reads_upstream_files() -> None:
         "Eine Gruppe von Männern lädt Baumwolle auf einen Lastwagen",
         "A group of men are loading cotton onto a truck",
     )
-    known = {
-        f"{split}.{lang}.gz": digest
-        for split, both in raw.fingerprint().items()
-        for lang, digest in both.items()
-    }
+    known = {f"{split}.{lang}.gz": digest for split, both in raw.fingerprint().items() for lang, digest in both.items()}
     tok = Multi30k("en", "de", source=str(SHARED / "multi30k" / "tok"), pattern=TOKENISED)
     for path in (SHARED / "multi30k" / "tok").glob("*.gz"):  # upstream's are not packed
         known[path.stem] = hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
@@ -336,9 +330,7 @@ def test_download_cut_off_replies_are_continued(server: Server, tmp_path: Path) 
     download(server.url, tmp_path / "file.gz", DIGEST)
     assert (tmp_path / "file.gz").read_bytes() == CONTENT
     assert server.sent[:2] == [100_003, 70_001] and len(server.sent) == 3
-    assert (
-        len(CONTENT) <= sum(server.sent) < len(CONTENT) + 2 * CHUNK
-    )  # of each cut reply, all but a chunk is kept
+    assert len(CONTENT) <= sum(server.sent) < len(CONTENT) + 2 * CHUNK  # of each cut reply, all but a chunk is kept
 
 
 def test_download_next_run_goes_on_with_the_part(server: Server, tmp_path: Path) -> None:
@@ -361,9 +353,7 @@ def test_download_starts_again_if_the_server_has_no_ranges(server: Server, tmp_p
 
 
 @pytest.mark.parametrize("extra", [b"", b"too long"])
-def test_download_part_that_is_already_whole_or_too_long(
-    server: Server, tmp_path: Path, extra: bytes
-) -> None:
+def test_download_part_that_is_already_whole_or_too_long(server: Server, tmp_path: Path, extra: bytes) -> None:
     (tmp_path / "file.gz.part").write_bytes(CONTENT + extra)
     download(server.url, tmp_path / "file.gz", DIGEST)
     assert (tmp_path / "file.gz").read_bytes() == CONTENT
@@ -440,9 +430,7 @@ def test_tsv_columns_packing_and_errors(tmp_path: Path) -> None:
     write(tmp_path / "x.tsv", (tmp_path / "x.tsv").read_text() + "\n")
     with pytest.raises(ValueError, match=r"line 8 has 1 column"):
         list(Tsv("a", "b", file).pairs("val"))
-    with pytest.raises(
-        ValueError, match=r"data\.val=1 and data\.test=2 cannot be drawn: .* Of 3 lines 0 lack a side"
-    ):
+    with pytest.raises(ValueError, match=r"data\.val=1 and data\.test=2 cannot be drawn: .* Of 3 lines 0 lack a side"):
         list(Tsv("a", "b", table(tmp_path / "y", rows[:3]), val=1, test=2).pairs("val"))
     with pytest.raises(ValueError, match=r"of 2 lines none has text in both columns"):
         list(Tsv("a", "b", table(tmp_path / "z", [("", "x"), ("y", "")])).pairs("val"))
@@ -559,9 +547,7 @@ class Untrained(LetterSettings):
         raise AssertionError("asked to train")
 
 
-def test_prepare_drops_from_training_alone_and_counts(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_prepare_drops_from_training_alone_and_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     corpus = small(
         tmp_path / "raw",
         train_de="ab\u2028c\n\nabcdef\nabc\n \nabcde\n\u200b\n",

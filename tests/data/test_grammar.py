@@ -160,9 +160,7 @@ def test_every_word_is_linked_and_every_link_is_inside(many):
 
 def test_nouns_and_names_are_linked_with_their_own_translation(many):
     """Links against the dictionary: every noun that the table knows, wherever it went."""
-    noun_of = {
-        n.en: n for kind in NOUNS for n in NOUNS[kind] if " " not in n.en and n.kind not in ("room", "thing")
-    }
+    noun_of = {n.en: n for kind in NOUNS for n in NOUNS[kind] if " " not in n.en and n.kind not in ("room", "thing")}
     checked = 0
     for en, de, links in many:
         for i, j in links:
@@ -183,11 +181,7 @@ def test_articles_and_adjectives_agree_in_every_case():
     for _ in range(9001):
         phrase = Phrases(rng).noun_phrase(list(NOUNS))
         words = [word for word, _ in phrase.en]
-        if (
-            words[0] not in ("the", "a", "an", "many")
-            or "very" in words
-            or any("'" in word for word in words)
-        ):
+        if words[0] not in ("the", "a", "an", "many") or "very" in words or any("'" in word for word in words):
             continue
         noun = nouns.get(words[-1]) or nouns.get(words[-3] if len(words) > 3 else "")
         if noun is None:
@@ -305,9 +299,7 @@ def test_separable_verbs_split_and_join(many):
                 split += 1
         for word in german:
             joined += bool(re.fullmatch("(auf|zu)macht|anruft|einlädt|abholt|mitbringt|einschläft", word))
-            infinitive += bool(
-                re.fullmatch("(auf|zu)zumachen|anzurufen|einzuladen|abzuholen|einzuschlafen", word)
-            )
+            infinitive += bool(re.fullmatch("(auf|zu)zumachen|anzurufen|einzuladen|abzuholen|einzuschlafen", word))
     assert split > 20 and joined > 10 and infinitive > 5
 
 
@@ -338,9 +330,7 @@ def test_relative_pronouns_agree_with_their_nouns(case):
     for _ in range(307):
         make.used.clear()
         head = make.noun_phrase(["person", "thing"], plain=True)
-        column = (
-            ARTICLES["N"].split().index(head.de["N"][0][0]) if head.de["N"][0][0] in ("der", "das") else None
-        )
+        column = ARTICLES["N"].split().index(head.de["N"][0][0]) if head.de["N"][0][0] in ("der", "das") else None
         if head.agree == 2:
             column = 3
         elif column is None:
@@ -410,8 +400,7 @@ def test_sentences_checked_by_hand():
     """The first sentences of the default test split. A change of the rules or the words needs new ones."""
     corpus = Grammar(num_train=1, num_val=1, num_test=160)
     made = {
-        en: (de, set(links))
-        for (en, de), links in zip(corpus.pairs("test"), corpus.alignments("test"), strict=True)
+        en: (de, set(links)) for (en, de), links in zip(corpus.pairs("test"), corpus.alignments("test"), strict=True)
     }
     entries = re.split(r"\n(?=\S)", BY_HAND.strip())
     assert len(entries) == 20

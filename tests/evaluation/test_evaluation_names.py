@@ -55,11 +55,7 @@ def test_different_settings_never_have_the_same_name(trained):
 
 def test_the_same_settings_have_the_same_name(trained):
     wide = replace(BEAM, width=7)
-    found = {
-        name(trained, wide, given, overridden=True, bootstrap=n)
-        for given in ("trained", "beam")
-        for n in (0, 9)
-    }
+    found = {name(trained, wide, given, overridden=True, bootstrap=n) for given in ("trained", "beam") for n in (0, 9)}
     assert len(found) == 1 and found.pop().startswith("beam-")
 
 

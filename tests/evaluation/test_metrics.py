@@ -38,8 +38,7 @@ def test_numbers_are_those_of_the_sacrebleu_command_line(tmp_path, options, flag
     for name, lines in (("hyp", hypotheses), ("ref", references)):
         (tmp_path / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="\n")
     printed = subprocess.run(
-        f"{sys.executable} -m sacrebleu ref -i hyp -m bleu chrf ter -w 11 --confidence -f json".split()
-        + flags,
+        f"{sys.executable} -m sacrebleu ref -i hyp -m bleu chrf ter -w 11 --confidence -f json".split() + flags,
         cwd=tmp_path,
         env=os.environ | {"SACREBLEU_SEED": str(options.get("seed", 12345))},
         capture_output=True,

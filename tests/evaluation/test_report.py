@@ -74,9 +74,7 @@ def test_the_report_holds_all_that_was_promised(tmp_path):
     sources, references, shown = load_sentences(directory / "sentences.jsonl")
     assert len(sources) == len(references) == len(shown) == 31
     assert [one.words[:-1] for one in shown if one.words] == [
-        line.split()
-        for line in (directory / "hypotheses.txt").read_text(encoding="utf-8").split("\n")
-        if line
+        line.split() for line in (directory / "hypotheses.txt").read_text(encoding="utf-8").split("\n") if line
     ]
 
     text = (directory / "report.md").read_text(encoding="utf-8")
@@ -135,9 +133,7 @@ def test_hypotheses_keep_one_line_per_line(tmp_path):
 def test_entropy_of_the_corpus_counts_each_target_position_once(tmp_path):
     sharp = Translation("a", 0.0, ["a"], ["x", "</s>"], np.array([[1, 0]], np.float32))
     flat = Translation("a b", 0.0, ["a", "b", "</s>"], ["x", "</s>"], np.full((3, 2), 0.5, np.float32))
-    metrics = evaluate(
-        tmp_path / "e", sources=["x", "x"], references=["a", "b"], translations=[[sharp], [flat]]
-    )
+    metrics = evaluate(tmp_path / "e", sources=["x", "x"], references=["a", "b"], translations=[[sharp], [flat]])
     assert metrics["alignment_entropy"] == pytest.approx(3 / 4)
     assert metrics["tokens"] == 4
 

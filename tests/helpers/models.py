@@ -18,9 +18,7 @@ from heed.score import Score
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "custom_score"
-FOLDERS = {
-    path.stem: folder for folder in (ROOT, EXAMPLE) for path in sorted(folder.glob("configs/score/*.yaml"))
-}
+FOLDERS = {path.stem: folder for folder in (ROOT, EXAMPLE) for path in sorted(folder.glob("configs/score/*.yaml"))}
 CONTROLS = ("last", "none", "random", "uniform")  # tests/test_controls.py is for them
 # Every other YAML, the example's too; `concat` is `bahdanau` once more, which tests/test_score.py shows.
 SCORES = [name for name in FOLDERS if name not in (*CONTROLS, "concat")]
@@ -79,9 +77,7 @@ def make_model(
         "dropout": 0.0,
         "tie": "none",
     }
-    config = replace(
-        config, score=score_config(score), seed=seed, model=replace(config.model, **(sizes | settings))
-    )
+    config = replace(config, score=score_config(score), seed=seed, model=replace(config.model, **(sizes | settings)))
     return build_model(config, vocabularies, joint=True)
 
 

@@ -55,9 +55,7 @@ def write_corpus(directory: Path, num_train: int = 60) -> Path:
             for n in range(num)
         ]
         (directory / f"{split}.de").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        (directory / f"{split}.en").write_text(
-            "".join(f"{line.upper()}\n" for line in lines), encoding="utf-8"
-        )
+        (directory / f"{split}.en").write_text("".join(f"{line.upper()}\n" for line in lines), encoding="utf-8")
     return directory
 
 

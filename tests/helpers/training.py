@@ -38,9 +38,7 @@ def make_from(settings: TrainConfig, directory: Path, name: str) -> Trainer:
     return build_trainer(settings, prepared, run)
 
 
-def scripted(
-    values: list[float], seen: list[torch.nn.Module] | None = None
-) -> Callable[[torch.nn.Module], Any]:
+def scripted(values: list[float], seen: list[torch.nn.Module] | None = None) -> Callable[[torch.nn.Module], Any]:
     """Return a validator that finds these values, one after the other, as BLEU and as loss. The last one repeats.
 
     It calls for no translation, so it takes no time. `seen` receives copies of the models that it is given.
@@ -74,9 +72,7 @@ def train_until(trainer: Trainer, stop: int, monkeypatch: pytest.MonkeyPatch) ->
 
 def metrics(run: Path) -> list[dict[str, Any]]:
     """Return the lines of a run's `metrics.jsonl`, without the speed."""
-    return [
-        {key: value for key, value in measured.items() if key not in TIMED} for measured in Run(run).metrics()
-    ]
+    return [{key: value for key, value in measured.items() if key not in TIMED} for measured in Run(run).metrics()]
 
 
 def assert_same(one: Path, other: Path) -> None:

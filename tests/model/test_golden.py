@@ -1,7 +1,7 @@
 """Twenty training steps per score give the losses in tests/model/golden/.
 
 The files hold what this code gave when they were made; they show that a change of the code changed the numbers. Where a
-change is meant, make them anew, look at the difference, and commit it:
+change is meant, make them again, look at the difference, and commit it:
 
     HEED_WRITE_GOLDEN=1 python -m pytest tests/model/test_golden.py
 """

@@ -79,11 +79,7 @@ def test_a_loop_of_steps_is_the_same_as_unroll(score, wiring, cell, layers):
     for mine, theirs in zip(unrolled, expected, strict=True):
         assert_close(mine, theirs, **tight)
     mine, theirs = gradients(model, unrolled), gradients(model, expected)
-    assert (
-        mine.keys()
-        == theirs.keys()
-        == {n for n, _ in model.named_parameters() if not n.startswith("output.")}
-    )
+    assert mine.keys() == theirs.keys() == {n for n, _ in model.named_parameters() if not n.startswith("output.")}
     for name in mine:
         assert_close(mine[name], theirs[name], msg=lambda m, name=name: f"{name}: {m}", **tight)
     assert all(grad.abs().sum() > 0 for grad in mine.values())
@@ -184,9 +180,7 @@ def test_steps_are_torchs_whole_sequence(cell, layers):
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_the_encoder_is_torchs_over_packed_sequences(cell, layers, bidirectional):
     encoder = Encoder(cell, 5, 7, layers, bidirectional, Dropout(0.0))
-    torchs = (nn.GRU if cell == "gru" else nn.LSTM)(
-        5, 7, layers, batch_first=True, bidirectional=bidirectional
-    )
+    torchs = (nn.GRU if cell == "gru" else nn.LSTM)(5, 7, layers, batch_first=True, bidirectional=bidirectional)
     weights = {}
     for suffix, nets in (("", encoder.forwards), ("_reverse", encoder.backwards)):
         for layer, net in enumerate(nets):
@@ -379,9 +373,7 @@ def test_dropout_between_the_decoders_layers_is_never_locked(wiring, quickly, mo
         drawn.append(dropout(*args))
         return drawn[-1]
 
-    model = make_model(
-        "bahdanau", wiring, (V_SRC, V_TGT), dropout=0.5, locked_dropout=True, decoder_layers=2
-    ).train()
+    model = make_model("bahdanau", wiring, (V_SRC, V_TGT), dropout=0.5, locked_dropout=True, decoder_layers=2).train()
     monkeypatch.setattr(recurrent if wiring != "luong-unfed" else rnn, "dropout", spy)
     with nullcontext() if quickly else switch.reference():
         model(torch.full((3, 5), 7), torch.tensor([5, 5, 5]), torch.full((3, 7), 9))

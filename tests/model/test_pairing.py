@@ -25,9 +25,7 @@ PAIRS = list(combinations(SCORES, 2))
 
 def config(score: str, wiring: str, seed: int = 1, *overrides: str) -> TrainConfig:
     """Compose as `score=… decoder=… seed=…` does; the example's scores too."""
-    composed = train_config(
-        *WIRINGS[wiring], *(f"model.{size}" for size in SIZES), "model.dropout=0.3", *overrides
-    )
+    composed = train_config(*WIRINGS[wiring], *(f"model.{size}" for size in SIZES), "model.dropout=0.3", *overrides)
     return replace(composed, score=score_config(score), seed=seed)
 
 
@@ -44,8 +42,7 @@ def split(model: Seq2Seq) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tens
 @pytest.mark.parametrize("tie", ["none", "three"])
 def test_every_pair_of_scores_starts_with_the_same_other_weights(wiring, tie):
     models = {
-        score: split(build_model(config(score, wiring, 1, f"model.tie={tie}"), (19, 19), True))
-        for score in SCORES
+        score: split(build_model(config(score, wiring, 1, f"model.tie={tie}"), (19, 19), True)) for score in SCORES
     }
     for one, two in PAIRS:
         mine, theirs = models[one][1], models[two][1]
@@ -55,9 +52,7 @@ def test_every_pair_of_scores_starts_with_the_same_other_weights(wiring, tie):
 
 @pytest.mark.parametrize("wiring", WIRINGS)
 def test_another_seed_starts_with_other_weights_everywhere(wiring):
-    one, two = (
-        build_model(config("bahdanau", wiring, seed, "model.tie=none"), (19, 19), True) for seed in (1, 2)
-    )
+    one, two = (build_model(config("bahdanau", wiring, seed, "model.tie=none"), (19, 19), True) for seed in (1, 2))
     for (name, mine), theirs in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
         assert not torch.equal(mine, theirs) or name == "output.bias", name  # it starts at zero
 
@@ -87,10 +82,7 @@ def corpus(tmp_path_factory) -> tuple[Path, Prepared]:
     generator = torch.Generator().manual_seed(0)
     for name, num in (("train", 53), ("val", 5), ("test", 3)):
         lengths = torch.randint(1, 12, (num,), generator=generator).tolist()
-        lines = [
-            "".join(map(str, torch.randint(10, (length,), generator=generator).tolist()))
-            for length in lengths
-        ]
+        lines = ["".join(map(str, torch.randint(10, (length,), generator=generator).tolist())) for length in lengths]
         (directory / f"{name}.de").write_text("\n".join(lines) + "\n", encoding="utf-8")
         (directory / f"{name}.en").write_text("\n".join(x[::-1] for x in lines) + "\n", encoding="utf-8")
     composed = config("dot", "luong", 1, "tokenizer=char", "data=files", f"data.source={directory}")

@@ -19,9 +19,7 @@ def case(num: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, to
     return torch.randn(num, R).to(dtype).requires_grad_(), torch.randint(V, (num,)), output
 
 
-def gradients(
-    loss: torch.Tensor, readouts: torch.Tensor, output: nn.Linear, factor: float = 1.0
-) -> list[torch.Tensor]:
+def gradients(loss: torch.Tensor, readouts: torch.Tensor, output: nn.Linear, factor: float = 1.0) -> list[torch.Tensor]:
     return list(torch.autograd.grad(factor * loss, [readouts, output.weight, output.bias]))
 
 
@@ -74,9 +72,7 @@ def test_bf16_readouts_get_bf16_gradients():
 
 def test_gradcheck():
     readouts, targets, output = case(5)
-    assert gradcheck(
-        lambda x, *_: cross_entropy(x, targets, output, 0.1)[0], (readouts, output.weight, output.bias)
-    )
+    assert gradcheck(lambda x, *_: cross_entropy(x, targets, output, 0.1)[0], (readouts, output.weight, output.bias))
 
 
 def test_without_gradients_the_values_are_the_same():

@@ -55,7 +55,5 @@ def test_a_step_of_the_cell_is_torchs_cell(kind):
         nn.functional.linear(state[0], torchs.weight_hh, torchs.bias_hh),
     )
     expected = torchs(x, state if kind == "lstm" else state[0])
-    for mine, theirs in zip(
-        cell(gates, hidden_gates, state), expected if kind == "lstm" else (expected,), strict=True
-    ):
+    for mine, theirs in zip(cell(gates, hidden_gates, state), expected if kind == "lstm" else (expected,), strict=True):
         assert_close(mine, theirs, rtol=1e-12, atol=1e-12)

@@ -168,9 +168,7 @@ def test_an_empty_alignment_has_no_words():
 def test_sentences_come_back(tmp_path):
     path = tmp_path / "sentences.jsonl"
     sources = [[*TEXTS[i:], END] for i in range(len(TEXTS))] + [[], ["Ja", END]]
-    shown = [
-        Shown([*TEXTS[::-1]], soft(len(TEXTS), len(source), i), i / 3) for i, source in enumerate(sources)
-    ]
+    shown = [Shown([*TEXTS[::-1]], soft(len(TEXTS), len(source), i), i / 3) for i, source in enumerate(sources)]
     shown[-2:] = [
         Shown([], np.zeros((0, 0), np.float32), 0.0),
         Shown(["Yes"], np.zeros((0, 0), np.float32), 0.0),
@@ -279,10 +277,7 @@ def test_of_very_long_sentences_there_are_the_words_alone(tmp_path):
     path, words = tmp_path / "page.html", ["w"] * 201
     shown = [Shown(words[:n], np.full((n, 200), 0.005, np.float32), 50.0) for n in (200, 201)]
     assert (
-        write_page(
-            path, title="long", source_words=[words[:200]] * 2, references=["w"] * 2, systems={"a": shown}
-        )
-        == 2
+        write_page(path, title="long", source_words=[words[:200]] * 2, references=["w"] * 2, systems={"a": shown}) == 2
     )
     found = [one[2][0] for one in json.loads(Elements(path.read_text()).data)["sentences"]]
     assert [(len(words), len(weights)) for words, weights, _ in found] == [(200, 40_000), (201, 0)]
@@ -423,9 +418,7 @@ class Browser:
 
     def requests(self):
         events = [json.loads(one["message"])["message"] for one in self.driver.get_log("performance")]
-        sent = [
-            one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"
-        ]
+        sent = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
         return [url for url in sent if not url.startswith("data:")]
 
 
@@ -491,10 +484,7 @@ def test_pointing_at_a_target_word_lights_what_it_looked_at(browser, single):
         assert set(browser.lights(1)) == {0}
         assert browser.marked(0, "row") == {target} and not browser.marked(0, "column")
     greatest = single["source_words"][0][int(weights[-1].argmax())]
-    assert (
-        f"{END} ← {greatest} {round(100 * round(weights[-1].max() / STEP) * STEP)}"
-        in browser.one(".readout").text
-    )
+    assert f"{END} ← {greatest} {round(100 * round(weights[-1].max() / STEP) * STEP)}" in browser.one(".readout").text
     browser.hover(browser.one("h1"))
     assert set(browser.lights(0)) == {0} and not browser.marked(0, "row")
     assert browser.complaints() == [] and browser.requests() == [single["path"].as_uri()]
@@ -513,9 +503,7 @@ def test_pointing_at_a_cell_lights_both(browser, double):
     browser.open(double["path"])
     weights = [double["systems"][name][0].weights for name in ("dot", "bahdanau")]
     cell = browser.one('.side:nth-child(2) td[data-target="3"][data-source="1"]')
-    assert cell.get_attribute("title").endswith(
-        f"{round(100 * round(weights[1][3, 1] / STEP) * STEP)}\u202f%"
-    )
+    assert cell.get_attribute("title").endswith(f"{round(100 * round(weights[1][3, 1] / STEP) * STEP)}\u202f%")
     browser.hover(cell)
     assert browser.lights(0) == quantised(weights[1][3])
     assert browser.lights(1) == quantised(weights[0][:, 1])
@@ -585,10 +573,7 @@ def test_printed_it_has_its_colours_and_no_list(browser, double):
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
         for selector in (".heat td", ".word"):
-            assert (
-                browser.js(f"getComputedStyle(document.querySelector('{selector}')).printColorAdjust")
-                == "exact"
-            )
+            assert browser.js(f"getComputedStyle(document.querySelector('{selector}')).printColorAdjust") == "exact"
         assert browser.js("getComputedStyle(document.querySelector('.choose')).display") == "none"
     finally:
         browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
@@ -746,9 +731,7 @@ def hostile(path, policy=True, extra=""):
         source_words=[[f"source: {word}" for word in words]],
         references=[evil("reference")],
         systems={
-            evil(f"system {name}"): [
-                Shown([f"{name}: {word}" for word in words], soft(len(words), len(words)), 1.0)
-            ]
+            evil(f"system {name}"): [Shown([f"{name}: {word}" for word in words], soft(len(words), len(words)), 1.0)]
             for name in ("one", "two")
         },
     )

@@ -29,9 +29,7 @@ def test_the_page_runs():
     for block in blocks:
         line = PAGE[: block.start(1)].count("\n")
         with redirect_stdout(StringIO()) as printed:
-            exec(
-                compile("\n" * line + block[1], "docs/attention.md", "exec"), names
-            )  # errors show the page's line
+            exec(compile("\n" * line + block[1], "docs/attention.md", "exec"), names)  # errors show the page's line
         assert printed.getvalue() == (block[2] or ""), f"docs/attention.md, line {line}"
 
 

@@ -74,9 +74,7 @@ def test_command_exists_and_its_configuration_composes(page: str, command: str, 
                 continue
             name, overrides = found[1], shlex.split(found[2])
             assert (ROOT / "scripts" / f"{name}.py").exists()
-            mine = any(
-                "mine" in word.lower() or "config" in word for word in overrides
-            )  # the example has its own test
+            mine = any("mine" in word.lower() or "config" in word for word in overrides)  # the example has its own test
             if name in PRIMARY and not mine and "--help" not in overrides:
                 for job in jobs([word for word in overrides if word != "--multirun"]):
                     compose_and_type(name, job)

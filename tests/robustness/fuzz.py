@@ -128,10 +128,7 @@ def records(data: bytes) -> None:
     path = DIRECTORY / "run" / "config.yaml"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(
-        b"# heed's record of the run, not to be edited: format 1, sha256 "
-        + PLACEHOLDER.encode()
-        + b"\n"
-        + data
+        b"# heed's record of the run, not to be edited: format 1, sha256 " + PLACEHOLDER.encode() + b"\n" + data
     )
     assert FIRST_LINE.match(path.read_text(encoding="utf-8", errors="replace"))
     add_checksum(path)
@@ -162,9 +159,7 @@ def models(data: bytes) -> None:
         alone = Translator([model], both, config.search).translate(lines[-1:])
         assert alone[0][0].text == found[-1][0].text
         forced = force_decode([model], Tokenizers(both.src, both.tgt), lines, lines[::-1], "cpu", nullcontext)
-        assert len(align_words(both, lines, lines[::-1], [pair.alignment for pair in forced], (0,))) == len(
-            lines
-        )
+        assert len(align_words(both, lines, lines[::-1], [pair.alignment for pair in forced], (0,))) == len(lines)
 
 
 def _is_utf8(data: bytes) -> bool:

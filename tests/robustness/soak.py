@@ -102,9 +102,7 @@ def main() -> None:
             process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 130, (directory / "said").read_text(encoding="utf-8")
         report("training", seen)
-        process = start(
-            "translate", f"run={run}", "search=greedy", stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        process = start("translate", f"run={run}", "search=greedy", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert process.stdin and process.stdout
 
         def feed(stream=process.stdin) -> None:  # type: ignore[no-untyped-def]

@@ -38,11 +38,7 @@ def test_damaged_files_are_noticed(killer: Killer, directory: Path) -> None:
 def test_the_fuzzer_finds_what_it_imports() -> None:
     """It is run by hand, with a package that is not installed for the tests."""
     tree = ast.parse(Path(__file__).with_name("fuzz.py").read_text(encoding="utf-8"))
-    imports = [
-        one
-        for one in ast.walk(tree)
-        if isinstance(one, ast.ImportFrom) and str(one.module).startswith("heed")
-    ]
+    imports = [one for one in ast.walk(tree) if isinstance(one, ast.ImportFrom) and str(one.module).startswith("heed")]
     assert imports
     for one in imports:
         module = import_module(str(one.module))

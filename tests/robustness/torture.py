@@ -79,14 +79,10 @@ def compare(settings: TrainConfig, run: Path) -> None:
 
 
 def evaluation(settings: TrainConfig, run: Path) -> EvaluateConfig:
-    return EvaluateConfig(
-        str(run), "best", "test", asdict(settings.search), MetricSettings(None, None, None), "cpu"
-    )
+    return EvaluateConfig(str(run), "best", "test", asdict(settings.search), MetricSettings(None, None, None), "cpu")
 
 
-def act(
-    task: Callable[..., None], arguments: tuple[Any, ...], said: Path, at: int, after: bool, passed: Any
-) -> None:
+def act(task: Callable[..., None], arguments: tuple[Any, ...], said: Path, at: int, after: bool, passed: Any) -> None:
     """Run the task, and die at fault point `at`. Counts the fault points that it passes."""
     import torch
 
@@ -223,8 +219,7 @@ def shown(run: Path) -> dict[str, list[tuple[int, Any]]]:
         for tag in events.Tags()["scalars"]
     }
     found |= {
-        tag: [(one.step, one.encoded_image_string) for one in events.Images(tag)]
-        for tag in events.Tags()["images"]
+        tag: [(one.step, one.encoded_image_string) for one in events.Images(tag)] for tag in events.Tags()["images"]
     }
     for tag, values in found.items():
         steps = [step for step, _ in values]
@@ -413,9 +408,7 @@ def mutated(content: bytes, generator: random.Random) -> bytes:
     return generator.choice(
         [
             content[:place] + bytes([content[place] ^ 1 << generator.randrange(8)]) + content[place + 1 :],
-            content[:place]
-            + bytes([(content[place] + generator.randrange(1, 256)) % 256])
-            + content[place + 1 :],
+            content[:place] + bytes([(content[place] + generator.randrange(1, 256)) % 256]) + content[place + 1 :],
             content[:place] + bytes(end - place) + content[end:],
             content[:place] + content[end:],
             content[:place] + generator.randbytes(end - place) + content[place:],
@@ -457,9 +450,7 @@ def torture_by_rot(killer: Killer, directory: Path, mutations: int) -> Counter[s
             found, said = result_of(use)
             if found == right[name][0]:
                 continue
-            assert path.name in said, (
-                f"{path} was changed, and {name} went wrong unnoticed: {found[:300]} {said}"
-            )
+            assert path.name in said, f"{path} was changed, and {name} went wrong unnoticed: {found[:300]} {said}"
             kinds.add("refused" if found == "refused" else "fallen back")
         path.write_bytes(content)
         if path.suffix in (".yaml", ".model", ".ids", ".offsets") or path.name in (
@@ -478,9 +469,7 @@ def main() -> None:
         "--kills", type=int, default=200, help="of training; of prepare, evaluate, compare a tenth each"
     )
     parser.add_argument("--mutations", type=int, default=2000)
-    parser.add_argument(
-        "--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of the attacks"
-    )
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of the attacks")
     arguments = parser.parse_args()
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of each restart
     print(f"seed {arguments.seed}")

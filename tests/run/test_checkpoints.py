@@ -45,9 +45,7 @@ def test_damaged_state_falls_back_to_the_one_before(tmp_path: Path, caplog) -> N
     assert f"{last} is damaged" in caplog.text
     assert weight_files(tmp_path, "last") == [tmp_path / "previous.safetensors"]  # what an evaluation names
     (tmp_path / "previous.safetensors").write_bytes(b"")
-    with pytest.raises(
-        UserError, match=r"every training state is damaged .*last\.safetensors.*previous\.safetensors"
-    ):
+    with pytest.raises(UserError, match=r"every training state is damaged .*last\.safetensors.*previous\.safetensors"):
         load_state(tmp_path)
 
 

@@ -39,9 +39,7 @@ def test_a_damaged_line_of_the_log_is_left_out_with_a_warning(tmp_path: Path, da
     assert f"{run.metrics_file}: 1 lines are damaged or lost" in caplog.text
 
 
-def test_an_unfinished_last_line_of_the_log_is_no_damage_but_missing_lines_are(
-    tmp_path: Path, caplog
-) -> None:
+def test_an_unfinished_last_line_of_the_log_is_no_damage_but_missing_lines_are(tmp_path: Path, caplog) -> None:
     run = Run(tmp_path)
     assert run.metrics() == []
     run.metrics_file.write_text('{"step": 1}\n{"step": 2, "tra', encoding="utf-8")

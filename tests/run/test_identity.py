@@ -25,9 +25,7 @@ def test_an_override_of_what_is_learned_gets_its_own_directory() -> None:
     pair = ["data.source=/some/where", "data.src=de", "data.tgt=fr", "training.log_every=7", "max_length=90"]
     other = default_path(names, 1, ["score=dot", "score._target_=mine.Dot"])
     assert other == Path("runs/grammar/luong-score._target__mine.Dot/dot/seed1")
-    assert default_path(names, 1, pair) == Path(
-        "runs/grammar/luong-data.src_de-data.tgt_fr-max_length_90/dot/seed1"
-    )
+    assert default_path(names, 1, pair) == Path("runs/grammar/luong-data.src_de-data.tgt_fr-max_length_90/dot/seed1")
     del names["experiment"]
     # As Hydra hands it to a job of a multirun.
     swept = ["~score=null", "+score._target_=mine.Dot", "+score.power=2"]

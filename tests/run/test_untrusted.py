@@ -155,16 +155,12 @@ def test_the_module_of_a_target_is_not_imported(run: Run, tmp_path: Path, monkey
     exec((tmp_path / f"evil_{group}.py").read_text(encoding="utf-8"), {"__name__": "evil"})
     works(proof)
     changed(run, **{f"{group}___target_": f"evil_{group}.Evil"})
-    with pytest.raises(
-        UserError, match=rf"{group}\._target_ is 'evil_{group}.Evil', which is neither heed's nor"
-    ):
+    with pytest.raises(UserError, match=rf"{group}\._target_ is 'evil_{group}.Evil', which is neither heed's nor"):
         evaluate_run(run)
     assert not proof.exists() and f"evil_{group}" not in sys.modules
 
 
-@pytest.mark.parametrize(
-    "target", ["os.system", "subprocess.Popen", "builtins.eval", "heed.data.store.StoreWriter"]
-)
+@pytest.mark.parametrize("target", ["os.system", "subprocess.Popen", "builtins.eval", "heed.data.store.StoreWriter"])
 def test_a_target_of_another_kind_is_refused(run: Run, tmp_path: Path, target: str) -> None:
     plain = OmegaConf.load(run.config_file)
     plain.score = {"_target_": target, "args": f"mkdir {tmp_path / 'pwned'}", "path": str(tmp_path / "pwned")}
@@ -245,9 +241,7 @@ def test_members_of_archives_are_not_unpacked(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize(
-    "name", ["eval", "checkpoints", "tensorboard", "align", "metrics.jsonl", "tokenizer.model"]
-)
+@pytest.mark.parametrize("name", ["eval", "checkpoints", "tensorboard", "align", "metrics.jsonl", "tokenizer.model"])
 def test_links_out_of_the_run_are_refused(run: Run, tmp_path: Path, name: str) -> None:
     outside = tmp_path / "outside"
     there = run.path / name
@@ -268,9 +262,7 @@ def test_links_out_of_the_run_are_refused(run: Run, tmp_path: Path, name: str) -
     refuse_links(run.path)
 
 
-def test_a_directory_that_vanishes_during_the_search_for_links_is_no_error(
-    tmp_path: Path, monkeypatch
-) -> None:
+def test_a_directory_that_vanishes_during_the_search_for_links_is_no_error(tmp_path: Path, monkeypatch) -> None:
     for name in ("one", "other"):
         (tmp_path / name / "inner").mkdir(parents=True)
     is_symlink = Path.is_symlink

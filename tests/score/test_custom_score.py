@@ -116,9 +116,7 @@ class Diagonal(Dot):
 
     def forward(self, query, keys):
         far = (torch.linspace(0, 1, n) for n in (query.size(1), keys.size(1)))
-        return super().forward(query, keys) - torch.cartesian_prod(*far).diff().square().view(
-            query.size(1), -1
-        )
+        return super().forward(query, keys) - torch.cartesian_prod(*far).diff().square().view(query.size(1), -1)
 
 
 class Sharpened(Dot):
@@ -284,9 +282,7 @@ def test_a_target_deep_in_a_yaml_of_ones_own_is_trusted(tmp_path, monkeypatch):
         refuse_unknown_target("score", {"_target_": "somewhere_else.Far"}, {})
     monkeypatch.setattr("heed.run.untrusted.user_config_dirs", lambda: [tmp_path])
     refuse_unknown_target("score", {"_target_": "somewhere_else.Far"}, {})
-    with pytest.raises(
-        ValueError, match="neither heed's nor in your configs"
-    ):  # a run is no word of one's own
+    with pytest.raises(ValueError, match="neither heed's nor in your configs"):  # a run is no word of one's own
         refuse_unknown_target("score", {"_target_": "no_friend.Far"}, {})
 
 

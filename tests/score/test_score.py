@@ -97,9 +97,7 @@ def test_energies_are_those_of_the_published_equation(name):
         [[EQUATIONS[name](score, s, h) for h in hs] for s in ss]
         for ss, hs in zip(query.tolist(), states.tolist(), strict=True)
     ]
-    assert_close(
-        energies(score, query, states), torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-12
-    )
+    assert_close(energies(score, query, states), torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-12)
 
 
 def test_concat_is_bahdanau_under_luongs_name():
@@ -219,9 +217,7 @@ def test_prepared_keys_are_the_same_as_fresh_ones_and_nothing_is_remembered(name
 
 
 @every_score
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.bfloat16, 0.1), (torch.float16, 0.02), (torch.float32, 1e-5)]
-)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.1), (torch.float16, 0.02), (torch.float32, 1e-5)])
 def test_works_in_every_dtype_and_under_autocast(name, dtype, tolerance):
     score, (query, states) = double(name), query_and_states(name)
     exact = energies(score, query, states)
@@ -242,9 +238,7 @@ def test_works_in_every_dtype_and_under_autocast(name, dtype, tolerance):
 
 @every_score
 def test_one_seed_makes_one_score(name):
-    one, same, other = (
-        make_score(name, EQUAL, EQUAL, seed=seed, **with_dim(name)).state_dict() for seed in (1, 1, 2)
-    )
+    one, same, other = (make_score(name, EQUAL, EQUAL, seed=seed, **with_dim(name)).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[key], same[key]) for key in one)
     drawn = [key for key in one if key != "log_beta"]
     assert not any(torch.equal(one[key], other[key]) for key in drawn)

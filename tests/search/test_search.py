@@ -36,9 +36,7 @@ def make_model(score=Bahdanau, wiring="luong", cell="gru", seed=0, vocabulary=V,
     if wiring == "bahdanau":
         decoder = BahdanauDecoder(attention, tgt_dim, query_dim, Dropout(0.3), cell, num_layers)
     else:
-        decoder = LuongDecoder(
-            attention, tgt_dim, query_dim, Dropout(0.3), cell, num_layers, wiring == "luong"
-        )
+        decoder = LuongDecoder(attention, tgt_dim, query_dim, Dropout(0.3), cell, num_layers, wiring == "luong")
     model = Seq2Seq(
         nn.Embedding(V, src_dim),
         nn.Embedding(vocabulary, tgt_dim),
@@ -160,9 +158,7 @@ def test_normalizations_disagree():
     orders = {
         tuple(
             tuple(h.ids)
-            for h in search(
-                [model], sources, width=40, n_best=40, max_length=4, length_normalization=normalization
-            )[0]
+            for h in search([model], sources, width=40, n_best=40, max_length=4, length_normalization=normalization)[0]
         )
         for normalization in ("none", "simple", "gnmt")
     }
@@ -251,9 +247,7 @@ def test_a_batch_is_its_sentences_one_at_a_time():
 
 def test_an_ensemble_of_one_model_is_the_model():
     model, sources = make_model(wiring="bahdanau"), random_sources([3, 7])
-    for one, other in zip(
-        search([model], sources, n_best=5), search([model] * 3, sources, n_best=5), strict=True
-    ):
+    for one, other in zip(search([model], sources, n_best=5), search([model] * 3, sources, n_best=5), strict=True):
         assert_same(one, other)
 
 
@@ -352,9 +346,7 @@ def test_translations_keep_their_lines():
 def test_batches_keep_their_budget(monkeypatch):
     model, shapes = make_model(), []
     encode = model.encode
-    monkeypatch.setattr(
-        model, "encode", lambda src, lengths: shapes.append(src.shape) or encode(src, lengths)
-    )
+    monkeypatch.setattr(model, "encode", lambda src, lengths: shapes.append(src.shape) or encode(src, lengths))
     lines = ["abc", "a", "", "abcdefghi", "fed", "bed", "abcdefghabcdefghabcdefgh", "ig"]
     load_translator(model, width=1, batch_tokens=13).translate(lines)
     assert shapes == [(1, 25), (1, 10), (3, 4), (2, 3)]

@@ -70,9 +70,7 @@ def exact(tmp_path_factory):
     """The tokenizers with exact round trips. The training text of all has a `▁`."""
     directory = tmp_path_factory.mktemp("text")
     recipes = {"unigram": SentencePiece(), "bpe": SentencePiece(model_type="bpe"), "char": Char()}
-    return {
-        name: quietly(recipe, [*LINES * 5, "a ▁ b"], directory / name) for name, recipe in recipes.items()
-    }
+    return {name: quietly(recipe, [*LINES * 5, "a ▁ b"], directory / name) for name, recipe in recipes.items()}
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -282,9 +280,7 @@ def test_words_are_counted_over_all_lines_or_a_sample_spread_over_them():
 
 def test_a_sample_of_a_large_corpus_is_learned_from(tmp_path):
     lines = [chr(0x4E00 + i) for i in range(1009)]  # a character in each
-    taught = [
-        len(quietly(SentencePiece(max_lines=most), lines, tmp_path / str(most))) for most in (101, 1009)
-    ]
+    taught = [len(quietly(SentencePiece(max_lines=most), lines, tmp_path / str(most))) for most in (101, 1009)]
     assert taught[0] <= taught[1] - (1009 - 101)
 
 
@@ -521,8 +517,7 @@ def test_yaml_names_every_field_with_its_default(path):
     recipe = getattr(heed.text, keys.pop("_target_").removeprefix("heed.text."))
     shared = yaml.safe_load((path.parents[1] / "train.yaml").read_text("utf-8"))["subwords"]
     keys = {
-        key: shared.get(key, value) if f"{value}" == f"${{subwords.{key}}}" else value
-        for key, value in keys.items()
+        key: shared.get(key, value) if f"{value}" == f"${{subwords.{key}}}" else value for key, value in keys.items()
     }
     assert keys == vars(recipe())
     lines = ["", *path.read_text("utf-8").splitlines()]

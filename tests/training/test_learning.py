@@ -62,8 +62,6 @@ def test_learns_to_reverse(score, wiring):
         schedule.step()
     src, lengths, tgt = strings(1000, held_out_pairs=True)
     found = beam_search([model.eval()], src, lengths, SearchSettings(width=1))
-    exact = sum(
-        best[0].ids == row[:length].tolist() for best, row, length in zip(found, tgt, lengths, strict=True)
-    )
+    exact = sum(best[0].ids == row[:length].tolist() for best, row, length in zip(found, tgt, lengths, strict=True))
     print(f"{exact / 10:.1f} %, loss {loss / real.sum():.5f}")
     assert exact >= 990, f"{score} in {wiring}: {exact / 10:.1f} % exact with seed {seed}"

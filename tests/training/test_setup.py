@@ -74,9 +74,7 @@ def test_another_arithmetic_is_warned_of_and_recorded(stopped: Path, caplog, mon
 def test_strict_resume_refuses_another_arithmetic_and_changes_nothing(stopped: Path, monkeypatch) -> None:
     before = (stopped / "run" / "training.json").read_bytes()
     monkeypatch.setattr("heed.training.setup.device_name", lambda _: "another CPU")
-    with pytest.raises(
-        UserError, match=r"another arithmetic \(device was .*strict_resume=true\. Continue it"
-    ):
+    with pytest.raises(UserError, match=r"another arithmetic \(device was .*strict_resume=true\. Continue it"):
         make(stopped, "run", FP32, "training.strict_resume=true")
     assert (stopped / "run" / "training.json").read_bytes() == before
 

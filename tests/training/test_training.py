@@ -45,8 +45,7 @@ def test_two_passes_without_dropout_are_one(tmp_path: Path) -> None:
     for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
     losses = [
-        [line["train/loss"] for line in metrics(tmp_path / name) if "train/loss" in line]
-        for name in ("one", "two")
+        [line["train/loss"] for line in metrics(tmp_path / name) if "train/loss" in line] for name in ("one", "two")
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)  # for each token, once
 
@@ -54,9 +53,7 @@ def test_two_passes_without_dropout_are_one(tmp_path: Path) -> None:
 def test_two_passes_draw_dropout_twice_and_are_drawn_together(tmp_path: Path, monkeypatch) -> None:
     apart = {}
     for alpha in (0.0001, 30):
-        trainer = make(
-            tmp_path, f"run{alpha}", f"training.r_drop={alpha}", "training.learning_rate=0.02", "seed=2"
-        )
+        trainer = make(tmp_path, f"run{alpha}", f"training.r_drop={alpha}", "training.learning_rate=0.02", "seed=2")
         trainer.validator = scripted([1.0])
         found: list[float] = []
 
@@ -152,9 +149,7 @@ def test_one_bad_step_is_passed_over(tmp_path: Path, monkeypatch, where: str, va
 def test_an_exploding_learning_rate_ends_with_advice_or_training_continues(tmp_path: Path) -> None:
     more = ("training.warmup_steps=0", "training.max_bad_steps=3", "training.save_every=1")
     for rate in ("1e4", "1e30", "1e38"):
-        trainer = make(
-            tmp_path, f"run{rate}", f"training.learning_rate={rate}", *more, "training.max_epochs=1"
-        )
+        trainer = make(tmp_path, f"run{rate}", f"training.learning_rate={rate}", *more, "training.max_epochs=1")
         try:
             assert trainer.train()
         except DivergedError as error:
@@ -166,12 +161,8 @@ def test_an_exploding_learning_rate_ends_with_advice_or_training_continues(tmp_p
         assert rate != "1e38" or not trainer.finished
 
 
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")]
-)
-def test_a_batch_too_large_for_the_memory_is_done_in_parts(
-    tmp_path: Path, monkeypatch, caplog, error
-) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])
+def test_a_batch_too_large_for_the_memory_is_done_in_parts(tmp_path: Path, monkeypatch, caplog, error) -> None:  # type: ignore[no-untyped-def]
     more = ("model.dropout=0", "training.precision=fp32", "training.batch_tokens=150")
     small, large = make(tmp_path, "small", *more), make(tmp_path, "large", *more)
     forward, rows = small.model.forward, []
@@ -315,7 +306,5 @@ def test_sampled_pieces_reach_the_batches(tmp_path: Path) -> None:
     batches = make_from(config(tmp_path, *sampling, without="tokenizer"), tmp_path, "run").batches
     stored, drawn = list(map(batches.collate, batches.plan(0))), list(islice(batches, len(batches)))
     assert [one.indices.tolist() for one in stored] == [one.indices.tolist() for one in drawn]
-    different = [
-        not torch.equal(one.tgt_out, other.tgt_out) for one, other in zip(stored, drawn, strict=True)
-    ]
+    different = [not torch.equal(one.tgt_out, other.tgt_out) for one, other in zip(stored, drawn, strict=True)]
     assert sum(different) > 5

@@ -24,13 +24,9 @@ def test_validation_measures_the_validation_split(tmp_path: Path, monkeypatch) -
         return 1.0
 
     monkeypatch.setattr("heed.training.validation.bleu", bleu)
-    trainer = make(
-        tmp_path, "run", "training.precision=fp32", "metrics.tokenize=none", "metrics.lowercase=true"
-    )
+    trainer = make(tmp_path, "run", "training.precision=fp32", "metrics.tokenize=none", "metrics.lowercase=true")
     found, _ = trainer.validator(trainer.model.train())
-    sources, references = (
-        (tmp_path / "corpus" / f"val.{side}").read_text().split("\n")[:-1] for side in ("de", "en")
-    )
+    sources, references = ((tmp_path / "corpus" / f"val.{side}").read_text().split("\n")[:-1] for side in ("de", "en"))
     assert list(asked.pop("references")) == references and asked == {"tokenize": "none", "lowercase": True}
     tokenizers, model = trainer.validator.tokenizers, trainer.model.eval().requires_grad_(False)
     nll, entropy, tokens = 0.0, 0.0, 0
@@ -38,9 +34,7 @@ def test_validation_measures_the_validation_split(tmp_path: Path, monkeypatch) -
         src = torch.tensor([[*tokenizers.src.encode(source), EOS]])
         tgt = torch.tensor([[BOS, *tokenizers.tgt.encode(reference), EOS]])
         readouts, alignment = model(src, torch.tensor([src.size(1)]), tgt[:, :-1])
-        nll += float(
-            torch.nn.functional.cross_entropy(model.output(readouts)[0], tgt[0, 1:], reduction="sum")
-        )
+        nll += float(torch.nn.functional.cross_entropy(model.output(readouts)[0], tgt[0, 1:], reduction="sum"))
         entropy += float(-(alignment * alignment.log()).sum() / math.log(src.size(1)))
         tokens += tgt.size(1) - 1
     assert found["val/loss"] == pytest.approx(nll / tokens, rel=1e-5)
@@ -103,9 +97,7 @@ def test_patience_ends_the_run(tmp_path: Path) -> None:
     assert trainer.step == 3 * trainer.validate_every, "first is best, then two that are not better"
 
 
-@pytest.mark.parametrize(
-    ("monitor", "values", "best"), [("bleu", [1.0, 3.0, 2.0], 1), ("loss", [2.0, 3.0, 1.0], 2)]
-)
+@pytest.mark.parametrize(("monitor", "values", "best"), [("bleu", [1.0, 3.0, 2.0], 1), ("loss", [2.0, 3.0, 1.0], 2)])
 def test_the_best_of_the_averaged_weights_are_kept(
     tmp_path: Path, monitor: str, values: list[float], best: int
 ) -> None:

@@ -71,10 +71,7 @@ def force_decode(
         tqdm(total=len(pairs), unit=" pairs", disable=not progress) as bar,
     ):
         for batch in by_budget(pairs, longest, batch_tokens):
-            src, tgt = (
-                pad_sequence([side[i] for i in batch], batch_first=True, padding_value=PAD)
-                for side in encoded
-            )
+            src, tgt = (pad_sequence([side[i] for i in batch], batch_first=True, padding_value=PAD) for side in encoded)
             tgt_in = torch.cat([tgt.new_full((len(batch), 1), BOS), tgt[:, :-1]], 1).to(device)
             lengths = torch.tensor([len(encoded[0][i]) for i in batch])
             decoded = [_decode(model, src.to(device), lengths, tgt_in, tgt.to(device)) for model in models]

@@ -180,9 +180,7 @@ def _characters(text: str) -> list[str]:
 def _columns(text: str) -> int:
     """Return the text's width on a terminal: 2 for an East Asian wide character, 0 for a combining mark."""
     return sum(
-        0
-        if unicodedata.category(one) in ("Mn", "Me", "Cf")
-        else 1 + (unicodedata.east_asian_width(one) in "WF")
+        0 if unicodedata.category(one) in ("Mn", "Me", "Cf") else 1 + (unicodedata.east_asian_width(one) in "WF")
         for one in text
     )
 

@@ -45,9 +45,7 @@ def read_gold(path: str | Path, first: int, reverse: bool = False) -> list[Gold]
         for text in line.split():
             found = LINK.fullmatch(text)
             if not found:
-                raise UserError(
-                    f"{path}, line {number}: {text!r} is not a link. Write 3-1, or 3p1 for a possible link"
-                )
+                raise UserError(f"{path}, line {number}: {text!r} is not a link. Write 3-1, or 3p1 for a possible link")
             source, target = int(found[1]) - first, int(found[3]) - first
             if min(source, target) < 0:
                 raise UserError(f"{path}, line {number}: {text!r} counts words from 0. Set gold_first=0")

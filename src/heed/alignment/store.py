@@ -30,9 +30,7 @@ def load_alignments(path: Path) -> list[Float[np.ndarray, "_T _S"]]:
     """
     with zipfile.ZipFile(path) as packed:
         if sum(member.file_size for member in packed.infolist()) > LARGEST:
-            raise UserError(
-                f"{path} holds more than {LARGEST:,} bytes when unpacked. heed writes no such file"
-            )
+            raise UserError(f"{path} holds more than {LARGEST:,} bytes when unpacked. heed writes no such file")
     with np.load(path, allow_pickle=False) as stored:
         weights, shapes = stored["weights"], stored["shapes"]
     parts = np.split(weights, np.cumsum(shapes.prod(axis=1))[:-1])

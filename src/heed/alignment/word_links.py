@@ -59,15 +59,12 @@ def align_words(
             continue
         src_columns = [*src_words, num_src]  # the last column is EOS
         by_offset = {
-            offset: between_words(_shifted(alignment, offset), tgt_words, src_columns)
-            for offset in {0, *offsets}
+            offset: between_words(_shifted(alignment, offset), tgt_words, src_columns) for offset in {0, *offsets}
         }
         links = {offset: _links(by_offset[offset]) for offset in offsets}
         aligned.append(Aligned(by_offset[0][:, :num_src], links))
     if lost:
-        log.warning(
-            "%d of %d pairs got no links: their pieces do not show where words begin", lost, len(sources)
-        )
+        log.warning("%d of %d pairs got no links: their pieces do not show where words begin", lost, len(sources))
     return aligned
 
 
@@ -75,9 +72,7 @@ def _links(weights: Float[np.ndarray, "T S+1"]) -> Links:
     """Return the links of an alignment between words, with EOS as the last column."""
     num_src = weights.shape[1] - 1
     links = {
-        (int(best), word)
-        for word, best in enumerate(weights.argmax(1))
-        if best < num_src and weights[word, best] > 0
+        (int(best), word) for word, best in enumerate(weights.argmax(1)) if best < num_src and weights[word, best] > 0
     }
     left_over = set(range(num_src)) - {src for src, _ in links}
     best = weights.argmax(0)
@@ -101,17 +96,14 @@ def words_of(pieces: Sequence[str], line: str) -> list[int] | None:
         words = list(range(len(spelled)))  # pieces are words
     else:
         _, words = split_pieces(pieces, spaced=True)
-        last = max(
-            (word for piece, word in zip(pieces, words, strict=True) if piece.strip(SPACE)), default=-1
-        )
+        last = max((word for piece, word in zip(pieces, words, strict=True) if piece.strip(SPACE)), default=-1)
         if last != len(spelled) - 1 or last < 0:
             return None
         words = [min(word, last) for word in words]  # a space at the end belongs to the last word
 
     # The number of words may agree by chance if a tokenizer drops some words and splits others.
     found = (
-        SPECIAL.fullmatch(piece) or _plain(piece) in spelled[word]
-        for piece, word in zip(pieces, words, strict=True)
+        SPECIAL.fullmatch(piece) or _plain(piece) in spelled[word] for piece, word in zip(pieces, words, strict=True)
     )
     return words if all(found) else None
 

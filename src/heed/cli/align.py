@@ -46,9 +46,7 @@ def align(config: AlignConfig) -> dict[int, dict[str, float]]:
     sources, targets = map(list, zip(*pairs, strict=True))
     if config.gold and gold:
         refuse_outside(config.gold, gold, pairs)
-    forced = force_decode(
-        models, tokenizers, sources, targets, device, precision, progress=sys.stderr.isatty()
-    )
+    forced = force_decode(models, tokenizers, sources, targets, device, precision, progress=sys.stderr.isatty())
     aligned = align_words(tokenizers, sources, targets, [pair.alignment for pair in forced], OFFSETS)
     found = {offset: one._asdict() for offset, one in measure(aligned, gold).items()} if gold else {}
     directory = Path(run_paths(config.run)[0]) / "align" / f"{name}{weights_suffix(config)}"

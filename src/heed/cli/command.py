@@ -32,9 +32,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
         def run(config: DictConfig) -> None:
-            OmegaConf.set_struct(
-                config, False
-            )  # the typed schema refuses unknown keys, with a better message
+            OmegaConf.set_struct(config, False)  # the typed schema refuses unknown keys, with a better message
             with_errors(function, config)
 
         run.__module__ = function.__module__  # Hydra names the job by it
@@ -108,15 +106,9 @@ def choices(config: DictConfig, chosen: Mapping[str, Any] | None = None) -> dict
     chosen = HydraConfig.get().runtime.choices if chosen is None else chosen
     recipe = (chosen.get("experiment") or "").removesuffix(".yaml")
     directories = (where / "experiment" for where in (CONFIGS, *user_config_dirs()))
-    recipes = {
-        file.relative_to(one).with_suffix("").as_posix()
-        for one in directories
-        for file in one.rglob("*.yaml")
-    }
+    recipes = {file.relative_to(one).with_suffix("").as_posix() for one in directories for file in one.rglob("*.yaml")}
     if recipe and recipe != chosen.get("data") and recipe not in recipes:
-        raise UserError(
-            f"experiment={recipe}: there is no such recipe. Choose one of {', '.join(sorted(recipes))}"
-        )
+        raise UserError(f"experiment={recipe}: there is no such recipe. Choose one of {', '.join(sorted(recipes))}")
     names = {group: str(name) for group, name in chosen.items() if not group.startswith("hydra/") and name}
     if "score" in config and "score" not in names:
         names["score"] = str(config.score.get("_target_")).rpartition(".")[2].lower()
@@ -128,9 +120,7 @@ def refuse_lists(arguments: list[str]) -> None:
     for one in arguments:
         key, _, value = one.lstrip("+").partition("=")
         if (CONFIGS / key).is_dir() and value.startswith("["):
-            raise UserError(
-                f"{one}: give one file of configs/{key}/; to compare several, --multirun {key}=a,b"
-            )
+            raise UserError(f"{one}: give one file of configs/{key}/; to compare several, --multirun {key}=a,b")
 
 
 def overrides() -> list[str]:

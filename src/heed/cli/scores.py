@@ -38,9 +38,5 @@ def list_scores() -> None:
         if path.stem != (name := names.setdefault(json.dumps(config), path.stem)):
             print(f"{path.stem:11} the same as {name}")
             continue
-        sizes = ", ".join(
-            f"{name} {'×'.join(map(str, p.shape)) or 'scalar'}" for name, p in score.named_parameters()
-        )
-        print(
-            f"{path.stem:11} {score.equation}\n{'':11} {score.reference}\n{'':11} parameters: {sizes or 'none'}"
-        )
+        sizes = ", ".join(f"{name} {'×'.join(map(str, p.shape)) or 'scalar'}" for name, p in score.named_parameters())
+        print(f"{path.stem:11} {score.equation}\n{'':11} {score.reference}\n{'':11} parameters: {sizes or 'none'}")

@@ -104,9 +104,7 @@ def train_locked(config: TrainConfig, run: Run, prepared: Prepared, split: str) 
     peak = {} if was_finished else {"peak_memory": peak_memory(trainer.device)}
     run.add_record(finished=True, lines=trainer.monitor.lines, **peak)
     print(f"trained {trainer.step:,} steps; {time.perf_counter() - start:.0f} s since the last start")
-    evaluation = EvaluateConfig(
-        str(run.path), "best", split, asdict(config.search), config.metrics, config.device
-    )
+    evaluation = EvaluateConfig(str(run.path), "best", split, asdict(config.search), config.metrics, config.device)
     pairs = list(build_corpus(config.data).pairs(split))
     directory, metrics = find_or_evaluate(evaluation, "trained", config, pairs)
     print(summary(directory, metrics))

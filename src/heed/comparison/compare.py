@@ -42,9 +42,7 @@ def compare(config: CompareConfig, search_name: str, overridden: bool = False) -
     for pattern in map(str, patterns):
         found = {os.path.relpath(path) for path in glob(pattern) if Run(path).config_file.exists()}
         if not found:
-            raise UserError(
-                f"no run directory is named by {pattern}: give directories that hold a config.yaml"
-            )
+            raise UserError(f"no run directory is named by {pattern}: give directories that hold a config.yaml")
         paths |= found
     return compare_runs(sorted(paths), config, search_name, overridden)
 
@@ -75,16 +73,13 @@ def compare_runs(
     splits, pairs = common_sentences(configs, config.split)
     names, shared = name_systems(configs)
     if not config.out and Path(shared).resolve() == Path("/"):
-        raise UserError(
-            "the runs have no directory in common but /: name one for the report, as in out=compare"
-        )
+        raise UserError("the runs have no directory in common but /: name one for the report, as in out=compare")
     out = Path(config.out or os.path.join(shared, "compare"))
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     metrics = MetricSettings(None, None, trained.metrics.bootstrap)
     evaluations = {
-        path: EvaluateConfig(path, "best", splits[path], asdict(search), metrics, config.device)
-        for path in finished
+        path: EvaluateConfig(path, "best", splits[path], asdict(search), metrics, config.device) for path in finished
     }
     runs = []
     for path, evaluation in evaluations.items():
@@ -151,9 +146,7 @@ def name_systems(configs: dict[str, TrainConfig]) -> tuple[dict[str, str], str]:
     Runs `seed<k>` in one directory are one system.
     """
     absolute = {path: Path(os.path.abspath(path)) for path in configs}
-    systems = {
-        path: one.parent if one.name == f"seed{configs[path].seed}" else one for path, one in absolute.items()
-    }
+    systems = {path: one.parent if one.name == f"seed{configs[path].seed}" else one for path, one in absolute.items()}
     shared = os.path.relpath(os.path.commonpath([system.parent for system in systems.values()]))
     return short({path: os.path.relpath(system, shared) for path, system in systems.items()}), shared
 

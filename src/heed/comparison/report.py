@@ -57,9 +57,7 @@ def _sentences(
         for own, words, one in zip(own_words, source_words, shown, strict=True):
             if own != words:  # another tokenizer: the weights do not belong to these words
                 one.weights = np.zeros((0, 0), np.float32)
-    return source_words, {
-        f"{name}, seed {systems[name][0].seed}": shown for name, (_, _, shown) in loaded.items()
-    }
+    return source_words, {f"{name}, seed {systems[name][0].seed}": shown for name, (_, _, shown) in loaded.items()}
 
 
 def tables(summary: dict[str, Any]) -> list[Table]:
@@ -71,9 +69,7 @@ def tables(summary: dict[str, Any]) -> list[Table]:
         _by_length(systems),
         _fairness(systems, summary["fairness"]),
         _configurations(list(systems), summary["fairness"]["configurations"]),
-        Table(
-            "Signatures", ["metric", "signature"], [[METRICS[k], s] for k, s in summary["signatures"].items()]
-        ),
+        Table("Signatures", ["metric", "signature"], [[METRICS[k], s] for k, s in summary["signatures"].items()]),
     ]
     return [one for one in all_tables if one.rows]
 
@@ -123,10 +119,7 @@ def _differences(pairs: list[dict[str, Any]]) -> Table:
 
 def _by_length(systems: dict[str, Any]) -> Table:
     lengths = next(iter(systems.values()))["sentences_by_length"]
-    rows = [
-        [name, *(f"{one['bleu_by_length'][length]:.2f}" for length in lengths)]
-        for name, one in systems.items()
-    ]
+    rows = [[name, *(f"{one['bleu_by_length'][length]:.2f}" for length in lengths)] for name, one in systems.items()]
     head = [f"{length} ({number})" for length, number in lengths.items()]
     return Table("BLEU by source length", ["words (sentences)", *head], rows, "Mean over seeds.")
 
@@ -170,9 +163,7 @@ def _same(value: bool | None, what: str) -> str:
 def charts(summary: dict[str, Any]) -> list[Chart]:
     """Return the learning curves, and BLEU by source length for lengths with enough sentences."""
     systems = summary["systems"].items()
-    learning = {
-        name: [(float(step), bleu) for step, bleu in one["validation_bleu"].items()] for name, one in systems
-    }
+    learning = {name: [(float(step), bleu) for step, bleu in one["validation_bleu"].items()] for name, one in systems}
     lengths = {
         name: [
             (float(length.rstrip("+").split("-")[0]), bleu)

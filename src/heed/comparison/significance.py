@@ -68,9 +68,7 @@ def differences(
     pairs = list(combinations(systems, 2))
     samples, trials = (n or max(least, 100 * len(pairs)) for n, least in ((samples, 1000), (trials, 10_000)))
     statistics = {
-        (name, of_seed): bleu_statistics(
-            output.hypotheses, references, tokenize=tokenize, lowercase=lowercase
-        )
+        (name, of_seed): bleu_statistics(output.hypotheses, references, tokenize=tokenize, lowercase=lowercase)
         for name, outputs in systems.items()
         for of_seed, output in outputs.items()
     }
@@ -89,9 +87,7 @@ def differences(
     return found
 
 
-def paired_tests(
-    first: Statistics, second: Statistics, samples: int, trials: int, seed: int
-) -> tuple[float, float]:
+def paired_tests(first: Statistics, second: Statistics, samples: int, trials: int, seed: int) -> tuple[float, float]:
     """Return the p-values of both tests. Memory: about 10 bytes for each sentence and sample or trial."""
     observed = abs(_difference(first.sum(0), second.sum(0)))
     if observed == 0:
@@ -113,9 +109,7 @@ def p_value(drawn: Float[np.ndarray, " draws"], observed: float) -> float:
     return (int(np.sum(drawn > observed)) + 1) / (len(drawn) + 1)
 
 
-def bootstrap(
-    first: Statistics, second: Statistics, samples: int, seed: int
-) -> Float[np.ndarray, " samples"]:
+def bootstrap(first: Statistics, second: Statistics, samples: int, seed: int) -> Float[np.ndarray, " samples"]:
     """Return absolute differences in BLEU of sentences drawn with replacement, minus their mean.
 
     The mean is subtracted after the absolute value, as in Moses. So if a difference is clear, its p-value is that of a

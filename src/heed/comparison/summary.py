@@ -60,9 +60,7 @@ class Evaluated:
     @property
     def tokens_per_second(self) -> float | None:
         """The training speed: the median of the logged speeds."""
-        logged = [
-            line["train/tokens_per_second"] for line in self.logged if "train/tokens_per_second" in line
-        ]
+        logged = [line["train/tokens_per_second"] for line in self.logged if "train/tokens_per_second" in line]
         return median(logged) if logged else None
 
 
@@ -75,9 +73,7 @@ def systems_of(runs: Sequence[Evaluated]) -> dict[str, list[Evaluated]]:
     for run in sorted(runs, key=lambda run: (run.system, run.seed)):
         others = found.setdefault(run.system, [])
         if any(other.seed == run.seed for other in others):
-            raise UserError(
-                f"{run.path} is a second run of {run.system} with seed {run.seed}: name one of them"
-            )
+            raise UserError(f"{run.path} is a second run of {run.system} with seed {run.seed}: name one of them")
         if others and others[0].config != run.config:
             keys = ", ".join(key for key, *_ in differing(others[0].config, run.config))
             raise UserError(
@@ -104,15 +100,11 @@ def warn(systems: Mapping[str, Sequence[Evaluated]]) -> list[str]:
     warnings = []
     others = [key for key in configurations(systems) if not key.startswith(("score.", "code.score"))]
     if others:
-        warnings.append(
-            f"the systems differ in more than the score: {', '.join(others)} (see the table below)"
-        )
+        warnings.append(f"the systems differ in more than the score: {', '.join(others)} (see the table below)")
     warnings += arithmetic_notes(systems)
     few = [name for name, runs in systems.items() if len(runs) < ENOUGH_SEEDS]
     if few:
-        warnings.append(
-            f"too few seeds for a claim about a score: fewer than {ENOUGH_SEEDS} of {', '.join(few)}"
-        )
+        warnings.append(f"too few seeds for a claim about a score: fewer than {ENOUGH_SEEDS} of {', '.join(few)}")
     for one, other in combinations(systems, 2):
         if not {run.seed for run in systems[one]} & {run.seed for run in systems[other]}:
             warnings.append(f"{one} and {other} have no seed in common, so their difference is not tested")
@@ -140,9 +132,7 @@ def arithmetic_notes(systems: Mapping[str, Sequence[Evaluated]]) -> list[str]:
             if now != before
         ]
         if changes:
-            notes.append(
-                f"the arithmetic of {run.path} changed: {described[0]}, then {', then '.join(changes)}"
-            )
+            notes.append(f"the arithmetic of {run.path} changed: {described[0]}, then {', then '.join(changes)}")
     if len(paths) > 1:
         listed = "; ".join(f"{one}: {_listed(where)}" for one, where in sorted(paths.items()))
         notes.append(f"the runs were not all computed in the same arithmetic. {listed}")

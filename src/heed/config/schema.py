@@ -80,9 +80,7 @@ class TrainingSettings:
         require_one_of("training.schedule", self.schedule, ("constant", "inverse_sqrt", "cosine", "plateau"))
         require_one_of("training.precision", self.precision, ("auto", "fp32", "bf16"))
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise UserError(
-                f"training.betas is {self.betas}: it must be two numbers from 0 to 1, such as [0.9, 0.98]"
-            )
+            raise UserError(f"training.betas is {self.betas}: it must be two numbers from 0 to 1, such as [0.9, 0.98]")
         require_one_of("training.monitor", self.monitor, ("bleu", "loss"))
         require_between("training.label_smoothing", self.label_smoothing, 0, 1)
         require_between("training.ema_decay", self.ema_decay, 0, 1)
@@ -202,9 +200,7 @@ class AlignConfig:
     def __post_init__(self) -> None:
         """Check the values."""
         if (self.source is None) != (self.target is None):
-            raise UserError(
-                "source and target go together: give two files whose lines are translations of each other"
-            )
+            raise UserError("source and target go together: give two files whose lines are translations of each other")
         if self.source is not None and self.split is not None:
             raise UserError(
                 "split names a part of the run's corpus, source and target name files: give split or the files"
@@ -271,9 +267,7 @@ def typed(schema: type[T], config: DictConfig | dict[str, Any], group: str = "")
         key = ".".join(filter(None, (group, getattr(error, "full_key", None))))
         known = ""
         if isinstance(error, ConfigKeyError) and is_dataclass(error.object_type):
-            known = "; it has " + ", ".join(
-                one.name for one in fields(error.object_type) if one.name != "names"
-            )
+            known = "; it has " + ", ".join(one.name for one in fields(error.object_type) if one.name != "names")
         message = str(error).splitlines()[0]
         if message.endswith("is not a ListConfig, list or tuple."):
             message = f"it takes a list. Write one value in brackets too: {key}=[...]"

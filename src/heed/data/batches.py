@@ -35,9 +35,7 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch with its ids on `device`. Lengths and indices stay on the CPU."""
-        return self._replace(
-            src=self.src.to(device), tgt_in=self.tgt_in.to(device), tgt_out=self.tgt_out.to(device)
-        )
+        return self._replace(src=self.src.to(device), tgt_in=self.tgt_in.to(device), tgt_out=self.tgt_out.to(device))
 
     def cut(self, length: int) -> "Batch":
         """Return the batch with at most the first `length` pieces of each side."""
@@ -204,9 +202,7 @@ def _ahead(tasks: Iterator[Callable[[], T]]) -> Iterator[T]:
         thread.shutdown(cancel_futures=True)
 
 
-def _ended(
-    rows: Int64[np.ndarray, "B max"], lengths: Int64[np.ndarray, " B"]
-) -> Int64[np.ndarray, "B max+1"]:
+def _ended(rows: Int64[np.ndarray, "B max"], lengths: Int64[np.ndarray, " B"]) -> Int64[np.ndarray, "B max+1"]:
     """Return the rows with EOS after each sentence."""
     ended = np.pad(rows, ((0, 0), (0, 1)), constant_values=PAD)
     ended[np.arange(len(ended)), lengths] = EOS

@@ -78,9 +78,7 @@ def _fetch(url: str, part: Path) -> None:
         label = f"downloading {part.stem}"
         with (
             part.open("ab" if resumed else "wb") as file,
-            tqdm(
-                desc=label, initial=start, total=total or None, unit="B", unit_scale=True, disable=None
-            ) as bar,
+            tqdm(desc=label, initial=start, total=total or None, unit="B", unit_scale=True, disable=None) as bar,
         ):
             for chunk in response.iter_content(CHUNK):
                 with writing(part):

@@ -59,8 +59,7 @@ def decode_lines(readline: Callable[[int], bytes], name: str) -> Iterator[str]:
     for number, raw in enumerate(iter(partial(readline, LONGEST_LINE + 1), b""), start=1):
         if len(raw) > LONGEST_LINE:
             raise UserError(
-                f"{name}: line {number}, from byte {offset}, has over {LONGEST_LINE:,} bytes; "
-                "split it into sentences"
+                f"{name}: line {number}, from byte {offset}, has over {LONGEST_LINE:,} bytes; split it into sentences"
             )
         if b"\0" in raw:
             where = f"byte {offset + raw.index(0)}"
@@ -71,9 +70,7 @@ def decode_lines(readline: Callable[[int], bytes], name: str) -> Iterator[str]:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:
             byte = f"byte {offset + error.start} (0x{raw[error.start]:02x})"
-            raise UserError(
-                f"{name}: line {number} is not UTF-8 at {byte}; save the text as UTF-8"
-            ) from error
+            raise UserError(f"{name}: line {number} is not UTF-8 at {byte}; save the text as UTF-8") from error
         if offset == 0:
             text = text.removeprefix(BOM)
             if not text:  # the file has only a BOM: it is empty
@@ -107,8 +104,7 @@ def read_aligned(src: Path, tgt: Path) -> Iterator[tuple[str, str]]:
             yield src_line, tgt_line
     if counts[0] != counts[1]:
         raise UserError(
-            f"{src} has {counts[0]} lines but {tgt} has {counts[1]}; "
-            "line i of one must translate line i of the other"
+            f"{src} has {counts[0]} lines but {tgt} has {counts[1]}; line i of one must translate line i of the other"
         )
     if counts[0] == 0:
         raise UserError(f"{src} and {tgt} are empty; give files with one sentence on each line")

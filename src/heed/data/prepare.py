@@ -54,9 +54,7 @@ class Prepared:
         assert split in ENCODED, split
         self._check_files(*(f"{split}.{side}.{kind}" for side in SIDES for kind in ("ids", "offsets")))
         sizes = (len(self.tokenizers.src), len(self.tokenizers.tgt))
-        stores = (
-            TokenStore(self.directory / f"{split}.{side}", V) for side, V in zip(SIDES, sizes, strict=True)
-        )
+        stores = (TokenStore(self.directory / f"{split}.{side}", V) for side, V in zip(SIDES, sizes, strict=True))
         return EncodedPairs(*stores)
 
     def text(self, split: str) -> tuple[Lines, Lines]:
@@ -138,9 +136,7 @@ def _build(
     train = stats["train"]
     dropped = f"{train['empty']} empty and {train['long']} longer than {max_length} pieces"
     if train["kept"] == 0:
-        raise UserError(
-            f"all {train['pairs']} training pairs dropped: {dropped}; check max_length and the data"
-        )
+        raise UserError(f"all {train['pairs']} training pairs dropped: {dropped}; check max_length and the data")
     if train["kept"] < train["pairs"]:
         log.warning("train: dropped %s, of %d pairs", dropped, train["pairs"])
     write_json(directory / "prepare.json", {**recipe, "splits": stats, "files": file_digests(directory)})
@@ -182,9 +178,7 @@ def _read_text(directory: Path, split: str) -> Iterator[tuple[str, str]]:
             yield src[:-1], tgt[:-1]  # `_write_text` ended every line
 
 
-def _encode(
-    split: str, tokenizers: Tokenizers, limit: int | None, stats: dict[str, int], directory: Path
-) -> None:
+def _encode(split: str, tokenizers: Tokenizers, limit: int | None, stats: dict[str, int], directory: Path) -> None:
     """Write the encoded pairs of a split.
 
     With a `limit`, pairs with an empty side or with more pieces on one side are dropped, also from the text.

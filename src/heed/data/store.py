@@ -47,9 +47,7 @@ class TokenStore:
         """The number of ids of each sentence."""
         return np.diff(self.offsets)
 
-    def rows(
-        self, indices: NDArray[np.int64], pad: int
-    ) -> tuple[Int64[np.ndarray, "B max"], Int64[np.ndarray, " B"]]:
+    def rows(self, indices: NDArray[np.int64], pad: int) -> tuple[Int64[np.ndarray, "B max"], Int64[np.ndarray, " B"]]:
         """Return the sentences of these indices, padded on the right with `pad`, and their lengths."""
         starts = self.offsets[indices]
         lengths = self.offsets[indices + 1] - starts
@@ -83,9 +81,7 @@ class Lines(Sequence[str]):
         return self.bytes[start : self.ends[i]].tobytes().decode("utf-8")
 
 
-def padded(
-    sentences: Sequence[Sequence[int]], pad: int
-) -> tuple[Int64[np.ndarray, "B max"], Int64[np.ndarray, " B"]]:
+def padded(sentences: Sequence[Sequence[int]], pad: int) -> tuple[Int64[np.ndarray, "B max"], Int64[np.ndarray, " B"]]:
     """Return the sentences, padded on the right with `pad`, and their lengths."""
     lengths = np.array([len(ids) for ids in sentences], np.int64)
     ids = np.fromiter(chain.from_iterable(sentences), np.int64)

@@ -62,9 +62,7 @@ class Tsv(Corpus):
             raise UserError("data.file is not set; give the tab-separated file")
         path = Path(self.file)
         if path.exists() and not path.is_file():
-            raise UserError(
-                f"data.file={path} is a directory or a pipe: give a file, which can be read more than once"
-            )
+            raise UserError(f"data.file={path} is a directory or a pipe: give a file, which can be read more than once")
         return path
 
     def _rows(self) -> Iterator[tuple[str, str]]:

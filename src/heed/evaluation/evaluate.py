@@ -35,9 +35,7 @@ Pairs = list[tuple[str, str]]
 log = logging.getLogger(__name__)
 
 
-def evaluate(
-    config: EvaluateConfig, search_name: str, overridden: bool = False
-) -> tuple[Path, dict[str, Any]]:
+def evaluate(config: EvaluateConfig, search_name: str, overridden: bool = False) -> tuple[Path, dict[str, Any]]:
     """Translate a split, and write an evaluation of the translations into the directory that `directory_of` names.
 
     Args:
@@ -108,9 +106,7 @@ def warn_of_long_references(forced: Sequence[Forced], search: SearchSettings) ->
         )
 
 
-def directory_of(
-    config: EvaluateConfig, split: str, search_name: str, overridden: bool, trained: TrainConfig
-) -> Path:
+def directory_of(config: EvaluateConfig, split: str, search_name: str, overridden: bool, trained: TrainConfig) -> Path:
     """Return `eval/<split>-<search>` in the (first) run. The name ends in the checkpoint and the ensemble, if any."""
     name = evaluation_name(config, search_name, overridden, trained)
     return Path(run_paths(config.run)[0]) / "eval" / f"{split}-{name}{weights_suffix(config)}"
@@ -161,23 +157,17 @@ def find_earlier(directory: Path, info: dict[str, Any]) -> dict[str, Any] | None
         metrics = read_json(file)
         verify_digests(directory, metrics["files"], ["hypotheses.txt", "sentences.jsonl"])
         # A run is identified by its weights, not by its path.
-        same = all(
-            metrics["info"].get(key) == value for key, value in to_json_values(info).items() if key != "runs"
-        )
+        same = all(metrics["info"].get(key) == value for key, value in to_json_values(info).items() if key != "runs")
     except (UserError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s: %s. The evaluation is made again", directory, error)
         return None
     return metrics if same else None
 
 
-def identity(
-    config: EvaluateConfig, trained: TrainConfig, pairs: Pairs, weights: list[str]
-) -> dict[str, Any]:
+def identity(config: EvaluateConfig, trained: TrainConfig, pairs: Pairs, weights: list[str]) -> dict[str, Any]:
     """Return what an evaluation of these pairs with these weights depends on, as plain values for its report."""
     members = [trained.names, *(Run(path).config().names for path in run_paths(config.run)[1:])]
-    groups = [
-        name for name in sorted(trained.names) if name != "search" and all(name in names for names in members)
-    ]
+    groups = [name for name in sorted(trained.names) if name != "search" and all(name in names for names in members)]
     return {
         "runs": run_paths(config.run),
         "weights": weights,

@@ -245,8 +245,7 @@ def _speed_and_attention(metrics: dict[str, Any]) -> Table:
 def _agreement(by_offset: dict[str, dict[str, float]]) -> Table:
     """Return a table of the agreement of the attention with gold word links."""
     rows = [
-        [offset, *(f"{one[key]:.1%}" for key in ("aer", "precision", "recall"))]
-        for offset, one in by_offset.items()
+        [offset, *(f"{one[key]:.1%}" for key in ("aer", "precision", "recall"))] for offset, one in by_offset.items()
     ]
     note = (
         "The references were given to the model (forced decoding). Each target word is linked with the source word of "

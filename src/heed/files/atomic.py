@@ -29,9 +29,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error}). Check that it exists and that you may read it"
-        ) from error
+        raise UserError(f"{path} cannot be read ({error}). Check that it exists and that you may read it") from error
 
 
 def write(path: Path, save: Callable[[Path], object]) -> None:

@@ -39,9 +39,7 @@ def verify_checksum(path: Path) -> None:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     if not found or digest.hexdigest().encode() != found[1]:
-        raise UserError(
-            f"{path} is damaged or was edited: its contents do not have the SHA-256 that it names"
-        )
+        raise UserError(f"{path} is damaged or was edited: its contents do not have the SHA-256 that it names")
 
 
 def check_format(path: Path, number: object) -> None:
@@ -115,6 +113,4 @@ def verify_digests(directory: Path, known: dict[str, str], names: Iterable[str])
         if not path.is_file():
             raise UserError(f"{path}: no such file")
         if known.get(name) != sha256(path):
-            raise UserError(
-                f"{path} is damaged or was changed: it does not have the SHA-256 noted when it was made"
-            )
+            raise UserError(f"{path} is damaged or was changed: it does not have the SHA-256 noted when it was made")

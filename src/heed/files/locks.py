@@ -28,17 +28,13 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if not isinstance(error, BlockingIOError):
-                log.warning(
-                    "%s: the file system has no locks (%s); let no other process write there", path, error
-                )
+                log.warning("%s: the file system has no locks (%s); let no other process write there", path, error)
                 yield
                 return
             file.seek(0)
             owner = file.read().strip() or "another process"
             if not wait:
-                raise UserError(
-                    f"{path.parent} is being written by {owner}: let it end, or stop it ({path})"
-                ) from None
+                raise UserError(f"{path.parent} is being written by {owner}: let it end, or stop it ({path})") from None
             log.warning("%s: waiting for %s", path, owner)
             fcntl.flock(file, fcntl.LOCK_EX)
         with suppress(OSError):  # on a full disk the lock has no owner's name, and works all the same

@@ -13,6 +13,4 @@ def file_name(text: str) -> str:
 def check_file_name(name: str) -> None:
     """Raise `UserError` unless the text is a plain file name, which cannot lead to another directory."""
     if not re.fullmatch(r"(?!\.)[\w.+ -]{1,100}", name):
-        raise UserError(
-            f"{name!r} becomes part of a file name: use letters, digits, '.', '_', '+' and '-' alone"
-        )
+        raise UserError(f"{name!r} becomes part of a file name: use letters, digits, '.', '_', '+' and '-' alone")

@@ -27,9 +27,7 @@ class Recurrent(nn.Module):
         """Args: "gru" or "lstm"; the sizes of y (I), c (F) and h (H); layers; dropout between layers."""
         super().__init__()
         # Drawn as the parameters of torch's own module over [y; c].
-        self.rnn = RNN[kind](
-            input_dim + fed_dim, hidden_dim, num_layers, dropout=dropout if num_layers > 1 else 0.0
-        )
+        self.rnn = RNN[kind](input_dim + fed_dim, hidden_dim, num_layers, dropout=dropout if num_layers > 1 else 0.0)
         W, C = self.rnn.weight_ih_l0.detach().split([input_dim, fed_dim], 1)
         self.rnn.input_size, self.rnn.weight_ih_l0 = input_dim, nn.Parameter(W.clone())
         with torch.random.fork_rng(devices=[]):  # its own draw is replaced

@@ -65,7 +65,5 @@ class Seq2Seq(nn.Module):
         self, previous: Int[Tensor, "B N"], state: State, memory: Memory
     ) -> tuple[Float[Tensor, "B N V"], State, Float[Tensor, "B N S"]]:
         """Return logits, state and alignment of one search step with N hypotheses per sentence."""
-        readout, state, alignment = self.decoder.step(
-            self._embed(self.tgt_embedding, previous), state, memory
-        )
+        readout, state, alignment = self.decoder.step(self._embed(self.tgt_embedding, previous), state, memory)
         return self.output(readout), state, alignment

@@ -26,9 +26,7 @@ def _in_chunks(
     device = readouts.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else output.weight.dtype
     learning = torch.is_grad_enabled()  # inside `forward` it is always off
-    return _CrossEntropy.apply(
-        readouts, output.weight, output.bias, targets, smoothing, consistency, dtype, learning
-    )
+    return _CrossEntropy.apply(readouts, output.weight, output.bias, targets, smoothing, consistency, dtype, learning)
 
 
 @accelerated(by=_in_chunks)

@@ -40,9 +40,7 @@ def loop(decoder: Any, x: Tensors, state: Tensors, memory: Any) -> Tensors:
         return functional_call(_CompiledLoop(decoder), weights, (x, state, memory))
 
 
-def _loop(
-    advance: Callable[..., tuple[Tensors, Tensors]], x: Tensors, state: Tensors, memory: Any
-) -> Tensors:
+def _loop(advance: Callable[..., tuple[Tensors, Tensors]], x: Tensors, state: Tensors, memory: Any) -> Tensors:
     seen = []
     for x_t in zip(*(tensor.unsqueeze(2).unbind(1) for tensor in x), strict=True):
         state, seen_t = advance(x_t, state, memory)

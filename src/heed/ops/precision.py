@@ -10,9 +10,7 @@ from heed.device import has_fast_bf16
 from heed.ops.loop import compiling
 
 
-def precision(
-    name: str, device: torch.device, compiled: bool = False
-) -> Callable[[], AbstractContextManager[None]]:
+def precision(name: str, device: torch.device, compiled: bool = False) -> Callable[[], AbstractContextManager[None]]:
     """Return a function that makes the context in which a model computes.
 
     Args:

@@ -55,9 +55,7 @@ def lstm_cell(
     return out.sigmoid() * cell.tanh(), cell
 
 
-def _fast_unroll(
-    rnns: Sequence[Any], inputs: Sequence[Tensor], state: State | None = None
-) -> Float[Tensor, "D T B H"]:
+def _fast_unroll(rnns: Sequence[Any], inputs: Sequence[Tensor], state: State | None = None) -> Float[Tensor, "D T B H"]:
     """Train a GRU on a CPU by `gru`. For all else torch's own code is faster."""
     state = _zeros(rnns, inputs[0]) if state is None else state
     if torch.is_grad_enabled() and inputs[0].is_cpu and isinstance(rnns[0], nn.GRU):
@@ -106,9 +104,7 @@ def _by_layer(rnns: Sequence[Any], inputs: Sequence[Tensor], state: State, by_gr
         gates = torch.stack([linear(*xWb) for xWb in zip(outputs, W, b, strict=True)])  # D T B G
         first = tuple(part[:, layer] for part in state)
         outputs = (
-            gru(gates, torch.stack(U), torch.stack(b_hidden), first[0])
-            if by_gru
-            else recur(gates, U, b_hidden, first)
+            gru(gates, torch.stack(U), torch.stack(b_hidden), first[0]) if by_gru else recur(gates, U, b_hidden, first)
         )
     result: Tensor = outputs
     return result

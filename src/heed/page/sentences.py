@@ -12,9 +12,7 @@ from jaxtyping import Float
 from heed.errors import UserError
 from heed.files.atomic import write_text
 
-DIGITS = (
-    string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
-)  # base64: 64 levels of a weight
+DIGITS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"  # base64: 64 levels of a weight
 
 
 @dataclass

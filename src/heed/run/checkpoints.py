@@ -98,9 +98,7 @@ def check_shapes(model: nn.Module, saved: Tensors, path: Path) -> None:
     """Raise `UserError` unless the saved weights have the names and shapes of the model's weights."""
     shapes = [{name: tuple(tensor.shape) for name, tensor in d.items()} for d in (saved, _tensors(model))]
     if shapes[0] != shapes[1]:
-        different = sorted(
-            name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)
-        )
+        different = sorted(name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name))
         raise UserError(f"{path} is of another model: it differs in {', '.join(different[:9])}")
 
 
@@ -128,9 +126,7 @@ def read_weights(directory: Path, name: str) -> tuple[Tensors, Path]:
             raise UserError(f"{directory} holds no checkpoint yet")
         state = _load(files[0])[1]
         averaged = state["average"]  # an AveragedModel's, whose names begin with "module."
-        weights = (
-            {k[7:]: v for k, v in averaged.items() if k.startswith("module.")} if averaged else state["model"]
-        )
+        weights = {k[7:]: v for k, v in averaged.items() if k.startswith("module.")} if averaged else state["model"]
         # A shared weight goes by its first name.
         names = {id(tensor): name for name, tensor in reversed(weights.items())}
         return {name: weights[name] for name in reversed(names.values())}, files[0]
@@ -138,9 +134,7 @@ def read_weights(directory: Path, name: str) -> tuple[Tensors, Path]:
         raise UserError(f"{directory} holds no kept checkpoints to average: train with training.keep=10")
     there = sorted(p.stem for p in directory.glob("*.safetensors") if p.stem not in ("fresh", "previous"))
     if files[0].parent != directory or files[0].stem not in there:  # a name, not a path to another directory
-        raise UserError(
-            f"{files[0]}: no such checkpoint; there is {', '.join(there) if there else 'none yet'}"
-        )
+        raise UserError(f"{files[0]}: no such checkpoint; there is {', '.join(there) if there else 'none yet'}")
     sums: Tensors = {}
     for path in files:
         try:

@@ -57,9 +57,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """True if this is a run whose training has ended."""
-        has_best = (
-            self.checkpoints / "best.safetensors"
-        ).exists()  # all there is in a run copied without its record
+        has_best = (self.checkpoints / "best.safetensors").exists()  # all there is in a run copied without its record
         return self.config_file.exists() and bool(self.record().get("finished", has_best))
 
     def check(self, config: TrainConfig) -> None:
@@ -86,9 +84,7 @@ class Run:
             return
         for path in (self.config_file, self.metrics_file):
             if path.exists():
-                raise UserError(
-                    f"{path} is not heed's, and training would overwrite it: {ELSEWHERE}, or move it away"
-                )
+                raise UserError(f"{path} is not heed's, and training would overwrite it: {ELSEWHERE}, or move it away")
 
     def changed_code(self, config: TrainConfig) -> list[str]:
         """Return the source files of the user's own score and decoder that have changed since the run was begun."""
@@ -158,9 +154,7 @@ class Run:
         of the run, and a `_target_` that could import untrusted code, are refused too (see docs/reliability.md).
         """
         if not self.config_file.exists():
-            raise UserError(
-                f"{self.path} is not a run directory: it has no config.yaml. Train one, or name one"
-            )
+            raise UserError(f"{self.path} is not a run directory: it has no config.yaml. Train one, or name one")
         refuse_links(self.path)
         trained = typed(TrainConfig, read_config(self.config_file))
         for group in COMPONENTS:

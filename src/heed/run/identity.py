@@ -16,10 +16,7 @@ LONGEST_NAME = 100  # characters
 WITHOUT_EFFECT = (
     *("names", "run", "search", "test_split", "device", "data_dir", "fast"),
     *("data.source", "data.file", "data.cache", "metrics.bootstrap"),
-    *(
-        f"training.{key}"
-        for key in ("compile", "save_every", "keep", "log_every", "num_samples", "strict_resume")
-    ),
+    *(f"training.{key}" for key in ("compile", "save_every", "keep", "log_every", "num_samples", "strict_resume")),
 )
 IN_PATH = ("data", "experiment", "decoder", "score", "seed")  # each has its own part of the path
 

@@ -65,9 +65,7 @@ def load_ensemble(config: EvaluateConfig | TranslateConfig | AlignConfig) -> Loa
     first = _tokenizer_files(paths[0])
     for path in paths[1:]:
         if _tokenizer_files(path) != first:
-            raise UserError(
-                f"{path} and {paths[0]} have different tokenizers: an ensemble needs one vocabulary"
-            )
+            raise UserError(f"{path} and {paths[0]} have different tokenizers: an ensemble needs one vocabulary")
     _, tokenizers, trained = loaded[0]
     device = pick_device(config.device)
     models = [model.to(device) for model, _, _ in loaded]
@@ -86,9 +84,7 @@ def load_translator(config: EvaluateConfig | TranslateConfig) -> tuple[Translato
     return Translator(models, tokenizers, search, device, computing), trained
 
 
-def held_out_pairs(
-    runs: Any, trained: TrainConfig, split: str | None
-) -> tuple[Corpus, str, list[tuple[str, str]]]:
+def held_out_pairs(runs: Any, trained: TrainConfig, split: str | None) -> tuple[Corpus, str, list[tuple[str, str]]]:
     """Return the runs' corpus, and the name and pairs of its `split` (by default the one that training evaluates).
 
     Raises `UserError` if these pairs are not what was held out from the training of each run.

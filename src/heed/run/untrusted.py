@@ -90,6 +90,4 @@ def refuse_links(directory: Path) -> None:
     for parent, directories, files in os.walk(directory):
         for path in (Path(parent, name) for name in (*directories, *files)):
             if path.is_symlink() and not path.resolve().is_relative_to(inside):
-                raise UserError(
-                    f"{path} is a link out of the run, to {path.resolve()}: replace it by what it leads to"
-                )
+                raise UserError(f"{path} is a link out of the run, to {path.resolve()}: replace it by what it leads to")

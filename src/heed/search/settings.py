@@ -35,9 +35,7 @@ class SearchSettings:
         if not self.max_length_ratio >= 0:  # inf means no limit
             raise UserError(f"search.max_length_ratio is {self.max_length_ratio}: it must be at least 0")
         if self.n_best > self.width:
-            raise UserError(
-                f"search.n_best={self.n_best} is more than search.width={self.width}: raise the width"
-            )
+            raise UserError(f"search.n_best={self.n_best} is more than search.width={self.width}: raise the width")
         if self.min_length > self.max_length:
             raise UserError(
                 f"search.min_length={self.min_length} is more than search.max_length={self.max_length}: lower it"

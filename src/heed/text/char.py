@@ -76,7 +76,5 @@ class Char(TokenizerSettings):
         model = read_model(path, "char")
         characters, byte_fallback = model.get("characters"), model.get("byte_fallback")
         if not isinstance(characters, str) or not isinstance(byte_fallback, bool):
-            raise UserError(
-                f"{path}: broken tokenizer model (characters, byte_fallback); prepare the data again"
-            )
+            raise UserError(f"{path}: broken tokenizer model (characters, byte_fallback); prepare the data again")
         return CharTokenizer(characters, byte_fallback)

@@ -70,9 +70,7 @@ class SentencePieceTokenizer(Tokenizer):
         escaped = [_escape(text) for text in texts]
         with SAMPLING:
             sentencepiece.set_random_generator_seed(seed)
-            return self._processor.encode(
-                escaped, enable_sampling=True, alpha=alpha, nbest_size=-1, num_threads=1
-            )
+            return self._processor.encode(escaped, enable_sampling=True, alpha=alpha, nbest_size=-1, num_threads=1)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of the ids. UNK and bytes that are not UTF-8 become U+FFFD."""
@@ -99,9 +97,7 @@ class SentencePiece(TokenizerSettings):
         require_between("tokenizer.max_lines", self.max_lines, 1)
         require_between("tokenizer.vocab_size", self.vocab_size, len(SPECIALS) + 256 * self.byte_fallback + 1)
         if not 0.98 <= self.character_coverage <= 1:
-            raise UserError(
-                f"tokenizer.character_coverage is {self.character_coverage}: sentencepiece takes 0.98 to 1"
-            )
+            raise UserError(f"tokenizer.character_coverage is {self.character_coverage}: sentencepiece takes 0.98 to 1")
 
     def train(self, texts: Iterable[str], path: Path) -> Tokenizer:
         """Learn the pieces and write the model file. The same lines give the same bytes.

@@ -80,9 +80,7 @@ class Word(TokenizerSettings):
             counts.update(split(text))
         if not counts:
             raise UserError(f"{path}: no text to learn a vocabulary from; is the corpus empty?")
-        vocabulary = Vocab(
-            counts, max_size=self.max_size, min_freq=self.min_frequency, specials=list(SPECIALS)
-        )
+        vocabulary = Vocab(counts, max_size=self.max_size, min_freq=self.min_frequency, specials=list(SPECIALS))
         words = vocabulary.itos[len(SPECIALS) :]
         if not words:
             raise UserError(
@@ -98,9 +96,7 @@ class Word(TokenizerSettings):
         model = read_model(path, "word")
         tokenizer, lower, counts = model.get("tokenizer"), model.get("lower"), model.get("counts")
         if not (isinstance(tokenizer, str | None) and isinstance(lower, bool) and isinstance(counts, dict)):
-            raise UserError(
-                f"{path}: broken tokenizer model (tokenizer, lower, counts); prepare the data again"
-            )
+            raise UserError(f"{path}: broken tokenizer model (tokenizer, lower, counts); prepare the data again")
         return WordTokenizer(list(counts), _splitter(tokenizer, lower))
 
     def pretrained(self, tokenizer: Tokenizer, dim: int) -> "tuple[Tensor, Tensor] | None":
@@ -155,9 +151,7 @@ def _read_vectors(path: Path, words: Sequence[str]) -> "tuple[dict[str, int], Te
         with _checked_certificates(), tempfile.TemporaryDirectory() as directory:
             lines = Path(directory, "vectors.txt")
             with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file, open(lines, "wb") as kept:
-                kept.writelines(
-                    line for line in file if line.split(b" ", 1)[0] in wanted and not SPACED.match(line)
-                )
+                kept.writelines(line for line in file if line.split(b" ", 1)[0] in wanted and not SPACED.match(line))
             if not lines.stat().st_size:
                 raise UserError(f"has none of the {len(words)} words of the vocabulary (see tokenizer.lower)")
             vectors = Vectors(str(lines), cache=directory)

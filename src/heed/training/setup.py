@@ -92,9 +92,7 @@ def check_arithmetic(run: Run, computing: dict[str, Any], strict: bool) -> None:
     """Warn, or raise `UserError` if `strict`, if a run is continued in another arithmetic than its last part."""
     last = history(run)[-1:] if states(run.checkpoints) else []
     for part in last:
-        changes = [
-            f"{key} was {before!r}, is {now!r}" for key, before, now in differing(part, part | computing)
-        ]
+        changes = [f"{key} was {before!r}, is {now!r}" for key, before, now in differing(part, part | computing)]
         if changes and strict:
             raise UserError(
                 f"{run.path} would continue in another arithmetic ({'; '.join(changes)}) and "

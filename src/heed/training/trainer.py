@@ -77,9 +77,7 @@ class Trainer:
     def finished(self) -> bool:
         """True if all steps are done, or validation has not improved for `patience` times."""
         patience = self.settings.patience
-        return self.step >= self.total_steps or (
-            patience is not None and self.validations_since_best >= patience
-        )
+        return self.step >= self.total_steps or (patience is not None and self.validations_since_best >= patience)
 
     @property
     def best_model(self) -> nn.Module:

@@ -30,9 +30,7 @@ class Content(Phrases):
             return self.pronoun(self.rng.choice(list(PRONOUNS))) if self.chance(0.6) else self.name()
         return self.noun_phrase(kinds, definite=definite or None)
 
-    def object(
-        self, kinds: list[str], subject: Phrase, negation: int, definite: bool, pronoun: bool
-    ) -> Phrase:
+    def object(self, kinds: list[str], subject: Phrase, negation: int, definite: bool, pronoun: bool) -> Phrase:
         """Return a pronoun or a noun phrase, but not the pronoun of the subject."""
         others = [en for en in ("he", "she", "they") if en != subject.anaphor]
         if pronoun and "person" in kinds and self.chance(0.2):
@@ -57,9 +55,7 @@ class Content(Phrases):
         tense = self.rng.choice(fits)
         often = tense == "habit" and not verb.state  # "not every day" would be another word order
         negated = support is None and details > 0 and not often and self.chance(0.17)
-        subject = subject or self.subject(
-            verb.subjects, definite=negated or bool(support) or self.chance(0.5)
-        )
+        subject = subject or self.subject(verb.subjects, definite=negated or bool(support) or self.chance(0.5))
         link = self.new_id() if negated else 0
         preposition = self.new_id()
         clause = conjugate(self, verb, tense, subject, bool(negated or support), negated, preposition)
@@ -91,9 +87,7 @@ class Content(Phrases):
                 continue
             simple = prepositional or len(verb.en) == 1 or case == "D"
             negation = clause.negation if accusative else 0
-            item = self.object(
-                kinds, clause.subject, negation, bool(clause.negation and not accusative), simple
-            )
+            item = self.object(kinds, clause.subject, negation, bool(clause.negation and not accusative), simple)
             while clause.negation and not (item.definite or item.negated):
                 item = self.object(kinds, clause.subject, negation, True, simple)
             clause.objects += item.en_object or item.en
@@ -150,9 +144,7 @@ class Content(Phrases):
             ("the", article),
             *((word, ids) for word in en_noun.split("_")),
         ]
-        return english, self.contract(
-            [(de, preposition)], [(the, article), (de_noun, ids)], ("dem", "der", "das")
-        )
+        return english, self.contract([(de, preposition)], [(the, article), (de_noun, ids)], ("dem", "der", "das"))
 
     def manner(self, group: str) -> Both:
         """Return an adverb, a means of transport, or a companion."""
@@ -186,9 +178,7 @@ class Content(Phrases):
                 very = self.fixed("very = sehr")
                 en, de = [*very[0], *en], [*very[1], *de]
         finite = (SEIN[tense][subject.agree], ids)
-        clause = Clause(
-            subject, [(TO_BE[tense][subject.agree], ids)], en, finite, joined=[finite], negation=negation
-        )
+        clause = Clause(subject, [(TO_BE[tense][subject.agree], ids)], en, finite, joined=[finite], negation=negation)
         clause.middle["not"] = [("nicht", (negation,))] if negated else []
         clause.middle["last"] = de
         return clause

@@ -36,9 +36,7 @@ class Grammar(Corpus):
     def __post_init__(self) -> None:
         """Raise `UserError` for other languages and for sizes out of range."""
         if (self.src, self.tgt) not in (("en", "de"), ("de", "en")):
-            raise UserError(
-                f"data.src={self.src} data.tgt={self.tgt}: the grammar knows en and de, in either order"
-            )
+            raise UserError(f"data.src={self.src} data.tgt={self.tgt}: the grammar knows en and de, in either order")
         sizes = {"num_train": self.num_train, "num_val": self.num_val, "num_test": self.num_test}
         for key, size in sizes.items():
             require_between(f"data.{key}", size, 1)

@@ -165,8 +165,7 @@ class Phrases:
 
         def tokens(text: str) -> list[Token]:
             return [
-                (word.rstrip("0123456789"), (ids[word[-1] if word[-1].isdigit() else "0"],))
-                for word in text.split()
+                (word.rstrip("0123456789"), (ids[word[-1] if word[-1].isdigit() else "0"],)) for word in text.split()
             ]
 
         en, de = entry.split(" = ")
