@@ -152,7 +152,8 @@ def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
     arguments = [*overrides(tmp_path), "training.save_every=1", "training.max_epochs=10000", f"run={run}"]
     for stop in (signal.SIGKILL, signal.SIGTERM):  # neither leaves a lock behind
         with Started("train", *arguments) as first:
-            while f"process {first.pid} " not in ((run / ".lock").read_text() if run.exists() else ""):
+            lock = run / ".lock"
+            while f"process {first.pid} " not in (lock.read_text() if lock.exists() else ""):
                 assert first.poll() is None
             before = (run / "config.yaml").read_bytes() if stop == signal.SIGTERM else None
             with pytest.raises(UserError, match=f"{run} is being written by process {first.pid} on "):
