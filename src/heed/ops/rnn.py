@@ -92,22 +92,22 @@ def _zeros(rnns: Sequence[Any], inputs: Tensor) -> State:
     return (zeros, zeros) if isinstance(rnn, nn.LSTM) else (zeros,)
 
 
-def _by_layer(rnns: Sequence[Any], inputs: Sequence[Tensor], state: State, by_gru: bool) -> Tensor:
-    outputs: Any = inputs
+def _by_layer(rnns: Sequence[Any], inputs: Sequence[Tensor], state: State, by_gru: bool) -> Float[Tensor, "D T B H"]:
+    """Run layer after layer, each over all positions: by the fast `gru`, or step by step."""
+    below: Any = inputs  # later one tensor, D T B H
     for layer in range(rnns[0].num_layers):
         if layer and rnns[0].training and rnns[0].dropout:
-            outputs = dropout(outputs, rnns[0].dropout)
+            below = dropout(below, rnns[0].dropout)
         W, b, U, b_hidden = (
             [getattr(rnn, f"{name}_l{layer}") for rnn in rnns]
             for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
         )
-        gates = torch.stack([linear(*xWb) for xWb in zip(outputs, W, b, strict=True)])  # D T B G
+        gates = torch.stack([linear(*xWb) for xWb in zip(below, W, b, strict=True)])  # D T B G
         first = tuple(part[:, layer] for part in state)
-        outputs = (
+        below = (
             gru(gates, torch.stack(U), torch.stack(b_hidden), first[0]) if by_gru else recur(gates, U, b_hidden, first)
         )
-    result: Tensor = outputs
-    return result
+    return below
 
 
 def recur(
