@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.models import PRIMARY, ROOT, composed
 from omegaconf import OmegaConf
 
@@ -89,7 +90,8 @@ def compose_and_type(name: str, overrides: list[str]) -> None:
         return
     settings = train_config(config, {})
     build_corpus(settings.data)
-    build_model(settings, (7, 7), build_tokenizer_settings(settings.tokenizer).joint)
+    with torch.device("meta"):  # weights take no memory, and no time to draw
+        build_model(settings, (7, 7), build_tokenizer_settings(settings.tokenizer).joint)
 
 
 @pytest.mark.slow
