@@ -378,7 +378,7 @@ def test_two_jobs_for_one_directory_are_told(tmp_path: Path) -> None:
     done = script("train", "--multirun", "seed=1,2", *arguments, cwd=tmp_path)
     assert done.returncode == 1 and "holds a run of another configuration" in done.stderr
     (note, _) = json.loads((tmp_path / "compare" / "compare.json").read_text())["notes"]
-    assert note.startswith("left out, seed=2 ") and note.endswith("is of another job; give each a run=… of its own")
+    assert note.startswith("left out, seed=2 ") and note.endswith("belongs to another job; give each job its own run=…")
 
 
 @pytest.mark.slow
