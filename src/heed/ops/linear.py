@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.library import custom_op
 from torch.nn import functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -54,7 +55,7 @@ def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 # The compiler calls a custom operator as it is. torch's own operator it would decompose, and fail.
-_for_compiler = torch.library.custom_op("heed::product", _by_onednn, mutates_args=())
+_for_compiler = custom_op("heed::product", _by_onednn, mutates_args=())
 _for_compiler.register_fake(lambda x, weight, bias: x.new_empty(x.size(0), weight.size(0)))
 
 

@@ -21,7 +21,6 @@ from heed.model import Seq2Seq
 from heed.ops.precision import precision
 from heed.run.checkpoints import check_shapes, load_weights, read_weights
 from heed.run.directory import Run
-from heed.search.settings import SearchSettings
 from heed.search.translator import Translator
 from heed.text.pair import Tokenizers, load_pair
 
@@ -72,14 +71,10 @@ def load_ensemble(config: EvaluateConfig | TranslateConfig | AlignConfig) -> Loa
     return Loaded(models, tokenizers, device, precision(trained.training.precision, device), trained)
 
 
-def search_of(config: EvaluateConfig | TranslateConfig) -> SearchSettings:
-    """Return the search settings: those that `config.search` leaves open are the first run's."""
-    return search_over(config.search, Run(run_paths(config.run)[0]).config().search)
-
-
 def load_translator(config: EvaluateConfig | TranslateConfig) -> tuple[Translator, TrainConfig]:
     """Return a translator with one run or several, in the precision of their training, and the first configuration."""
-    search = search_of(config)
+    own = Run(run_paths(config.run)[0]).config().search
+    search = search_over(config.search, own)
     models, tokenizers, device, computing, trained = load_ensemble(config)
     return Translator(models, tokenizers, search, device, computing), trained
 
